@@ -1,0 +1,16 @@
+//! What the suite's functions share.
+//!
+//! One module, one thing: [`event`] is what the API hands to the trigger, [`step`] what the state machine hands to
+//! a task, [`payload`] what a caller may post, [`settings`] the only reader of the environment, [`telemetry`] the log
+//! and the way a function's process starts, [`aws`] (feature `aws`) the configuration of every AWS client.
+
+#[cfg(feature = "aws")]
+pub mod aws;
+pub mod event;
+pub mod payload;
+pub mod settings;
+pub mod step;
+pub mod telemetry;
+mod workflow_id;
+
+pub use workflow_id::{InvalidWorkflowId, WorkflowId};

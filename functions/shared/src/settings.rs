@@ -1,0 +1,138 @@
+//! The environment of a function, read once, during init.
+//!
+//! Every variable that is ours is a constant here and a row of the README's table; the `AWS_*` ones belong to Lambda
+//! and the SDK.
+
+use std::fmt;
+
+/// Names the deployment and so its functions and its state machine: letters, digits, `-` and `_`, at most
+/// [`ENVIRONMENT_MAX`] of them.
+pub const ENVIRONMENT: &str = "ENVIRONMENT";
+
+/// The ARN of the state machine to start; where set, the trigger does not search for it by name.
+pub const STATE_MACHINE_ARN: &str = "STATE_MACHINE_ARN";
+
+/// The longest name of an environment: with `trigger-lambda-` before it, it still fits the 64 characters of a
+/// function name.
+pub const ENVIRONMENT_MAX: usize = 40;
+
+/// A variable that keeps a function from starting.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// The variable is not set.
+    #[error("the environment variable {0} is not set: set it on the function (template.yaml, Environment.Variables)")]
+    Missing(&'static str),
+    /// The variable is set to what it cannot be.
+    #[error("the environment variable {name} is malformed: it must be {rule}")]
+    Malformed {
+        /// The variable.
+        name: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+/// Reads one variable of the process's environment; tests pass a function of their own where this one goes.
+#[must_use]
+pub fn from_process(name: &str) -> Option<String> {
+    // What is not UTF-8 must not pass for unset: the replacement characters fail the variable's own rule.
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// The name of a deployment, and the names that follow from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment(String);
+
+impl Environment {
+    /// Reads [`ENVIRONMENT`] through `variable`.
+    ///
+    /// # Errors
+    /// The variable is missing or malformed.
+    pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingError> {
+        let name = variable(ENVIRONMENT).ok_or(SettingError::Missing(ENVIRONMENT))?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if name.is_empty() || name.len() > ENVIRONMENT_MAX || !name.chars().all(allowed) {
+            let rule = "1 to 40 letters, digits, - or _";
+            return Err(SettingError::Malformed { name: ENVIRONMENT, rule });
+        }
+        Ok(Self(name))
+    }
+
+    /// The name of the function that starts workflows.
+    #[must_use]
+    pub fn trigger_function(&self) -> String {
+        format!("trigger-lambda-{self}")
+    }
+
+    /// The name of the state machine.
+    #[must_use]
+    pub fn state_machine(&self) -> String {
+        format!("orchestration-{self}")
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// Reads [`STATE_MACHINE_ARN`] through `variable`; empty counts as not set, as a template's parameter leaves it.
+///
+/// # Errors
+/// The variable is malformed.
+pub fn state_machine_arn(variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingError> {
+    let Some(arn) = variable(STATE_MACHINE_ARN).filter(|arn| !arn.is_empty()) else {
+        return Ok(None);
+    };
+    let parts: Vec<&str> = arn.split(':').collect();
+    match parts.as_slice() {
+        ["arn", partition, "states", region, account, "stateMachine", name]
+            if [partition, region, account, name].iter().all(|part| !part.is_empty()) =>
+        {
+            Ok(Some(arn))
+        }
+        _ => Err(SettingError::Malformed {
+            name: STATE_MACHINE_ARN,
+            rule: "an ARN of the form arn:PARTITION:states:REGION:ACCOUNT:stateMachine:NAME",
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn only(name: &'static str, value: &str) -> impl Fn(&str) -> Option<String> {
+        move |asked| (asked == name).then(|| value.to_owned())
+    }
+
+    #[test]
+    fn an_environment_names_what_belongs_to_it() {
+        let dev = Environment::read(only(ENVIRONMENT, "dev")).expect("a name");
+        assert_eq!(dev.trigger_function(), "trigger-lambda-dev");
+        assert_eq!(dev.state_machine(), "orchestration-dev");
+    }
+
+    #[test]
+    fn an_error_names_its_variable() {
+        let missing = Environment::read(|_| None).expect_err("not set");
+        assert!(missing.to_string().contains("ENVIRONMENT is not set"), "{missing}");
+        for name in ["", "a b", "dév", "a:b", "\u{fffd}", &"x".repeat(ENVIRONMENT_MAX + 1)] {
+            let malformed = Environment::read(only(ENVIRONMENT, name)).expect_err(name);
+            assert!(malformed.to_string().contains("ENVIRONMENT is malformed"), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn the_state_machine_may_be_given() {
+        let arn = "arn:aws:states:eu-west-1:123456789012:stateMachine:orchestration-dev";
+        assert_eq!(state_machine_arn(|_| None), Ok(None));
+        assert_eq!(state_machine_arn(only(STATE_MACHINE_ARN, "")), Ok(None));
+        assert_eq!(state_machine_arn(only(STATE_MACHINE_ARN, arn)), Ok(Some(arn.to_owned())));
+        for malformed in ["orchestration-dev", "arn:aws:states:eu-west-1:123456789012:execution:a:b"] {
+            let error = state_machine_arn(only(STATE_MACHINE_ARN, malformed)).expect_err(malformed);
+            assert!(error.to_string().contains(STATE_MACHINE_ARN), "{error}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The wiring of the second step.
+
+fn main() -> std::process::ExitCode {
+    shared::step::run(task2::complete)
+}

@@ -1,0 +1,59 @@
+use aws_sdk_sfn::error::{ProvideErrorMetadata, SdkError};
+use lambda_runtime::Diagnostic;
+
+/// Why an event did not become an execution. The messages carry names and AWS error codes, never a payload or an ARN.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TriggerError {
+    /// No state machine has the name.
+    #[error("no state machine is named {0}: deploy it, or correct ENVIRONMENT or STATE_MACHINE_ARN")]
+    StateMachineNotFound(String),
+    /// The state machine has gone since its ARN was found or set.
+    #[error("the state machine no longer exists: deploy it, or correct ENVIRONMENT or STATE_MACHINE_ARN")]
+    StateMachineGone,
+    /// The search by name failed.
+    #[error("the search for the state machine failed: {0}")]
+    SearchFailed(String),
+    /// `StartExecution` failed.
+    #[error("the execution was not started: {0}")]
+    StartFailed(String),
+    /// The name belongs to an execution with another input.
+    #[error("another workflow was started under this id: nothing was started for this event")]
+    WorkflowIdConflict,
+}
+
+impl TriggerError {
+    /// The `errorType` that Lambda and the on-failure record show.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::StateMachineNotFound(_) => "Trigger.StateMachineNotFound",
+            Self::StateMachineGone => "Trigger.StateMachineGone",
+            Self::SearchFailed(_) => "Trigger.SearchFailed",
+            Self::StartFailed(_) => "Trigger.StartFailed",
+            Self::WorkflowIdConflict => "Trigger.WorkflowIdConflict",
+        }
+    }
+
+    pub(crate) fn search<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self {
+        Self::SearchFailed(reason(error))
+    }
+
+    pub(crate) fn start<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self {
+        Self::StartFailed(reason(error))
+    }
+}
+
+impl From<TriggerError> for Diagnostic {
+    fn from(error: TriggerError) -> Self {
+        Self { error_type: error.name().to_owned(), error_message: error.to_string() }
+    }
+}
+
+/// AWS's error code, or what kept its answer away. AWS's message stays out: it quotes ARNs.
+fn reason<E: ProvideErrorMetadata>(error: &SdkError<E>) -> String {
+    match error {
+        SdkError::TimeoutError(_) => "Step Functions did not answer in time".to_owned(),
+        SdkError::DispatchFailure(_) => "Step Functions could not be reached".to_owned(),
+        _ => error.code().unwrap_or("Step Functions gave an answer that could not be read").to_owned(),
+    }
+}

@@ -1,0 +1,212 @@
+//! The trigger against a mocked Step Functions: what AWS would see, and what it may answer.
+
+use aws_sdk_sfn::{
+    Client,
+    operation::{
+        describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
+        list_state_machines::ListStateMachinesOutput,
+        start_execution::{StartExecutionError, StartExecutionOutput},
+    },
+    primitives::DateTime,
+    types::{
+        ExecutionStatus, StateMachineListItem, StateMachineType,
+        error::{ExecutionAlreadyExists, ExecutionDoesNotExist, StateMachineDoesNotExist},
+    },
+};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use serde_json::{json, value::RawValue};
+use trigger::{StateMachine, Trigger, TriggerError};
+
+const ACCEPTED: &str = include_str!("../events/accepted.json");
+const DIRECT: &str = include_str!("../events/direct.json");
+const ID: &str = "019ab0c1-5a70-7c3e-9a51-6d1c0b3f2e4d";
+const PAYLOAD: &str = r#"{ "key": "value", "n": 123456789012345678901234567890.10, "a": 1, "a": 2 }"#;
+const REQUEST_ID: &str = "5c3b1c2e-8f0a-4b7e-9d6a-1f2e3d4c5b6a";
+
+fn arn(name: &str) -> String {
+    format!("arn:aws:states:us-east-1:123456789012:stateMachine:{name}")
+}
+
+fn event(text: &str) -> Box<RawValue> {
+    serde_json::from_str(text).expect("JSON")
+}
+
+fn trigger(rules: &[&Rule]) -> Trigger {
+    let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, rules);
+    Trigger::new(client, StateMachine::Named("orchestration-dev".to_owned()))
+}
+
+/// A page of the listing with machines of these names, and a token for the next one where there is one.
+fn page(token: Option<&'static str>, names: &'static [&'static str], next: Option<&'static str>) -> Rule {
+    mock!(Client::list_state_machines)
+        .match_requests(move |request| request.max_results() == Some(1_000) && request.next_token() == token)
+        .then_output(move || {
+            let machines = names.iter().map(|name| {
+                StateMachineListItem::builder()
+                    .name(*name)
+                    .state_machine_arn(arn(name))
+                    .r#type(StateMachineType::Standard)
+                    .creation_date(DateTime::from_secs(0))
+                    .build()
+                    .expect("all fields are set")
+            });
+            ListStateMachinesOutput::builder()
+                .set_state_machines(Some(machines.collect()))
+                .set_next_token(next.map(str::to_owned))
+                .build()
+                .expect("all fields are set")
+        })
+}
+
+fn started(name: &'static str, input: &'static str) -> Rule {
+    mock!(Client::start_execution)
+        .match_requests(move |request| {
+            request.state_machine_arn() == Some(&arn("orchestration-dev"))
+                && request.name() == Some(name)
+                && request.input() == Some(input)
+        })
+        .then_output(|| {
+            let output = StartExecutionOutput::builder().execution_arn("arn").start_date(DateTime::from_secs(0));
+            output.build().expect("all fields are set")
+        })
+}
+
+fn refused(error: fn() -> StartExecutionError) -> Rule {
+    mock!(Client::start_execution).then_error(error)
+}
+
+fn taken() -> StartExecutionError {
+    StartExecutionError::ExecutionAlreadyExists(ExecutionAlreadyExists::builder().build())
+}
+
+fn gone() -> StartExecutionError {
+    StartExecutionError::StateMachineDoesNotExist(StateMachineDoesNotExist::builder().build())
+}
+
+fn described(status: ExecutionStatus, input: &'static str) -> Rule {
+    mock!(Client::describe_execution)
+        .match_requests(|request| {
+            let arn = format!("arn:aws:states:us-east-1:123456789012:execution:orchestration-dev:{ID}");
+            request.execution_arn() == Some(&arn)
+        })
+        .then_output(move || {
+            DescribeExecutionOutput::builder()
+                .execution_arn("arn")
+                .state_machine_arn("arn")
+                .status(status.clone())
+                .start_date(DateTime::from_secs(0))
+                .input(input)
+                .build()
+                .expect("all fields are set")
+        })
+}
+
+#[tokio::test]
+async fn the_payload_becomes_the_input_and_the_workflow_id_the_name() {
+    let (list, start) = (page(None, &["a", "orchestration-dev"], None), started(ID, PAYLOAD));
+    let answer = trigger(&[&list, &start]).handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    let expected = json!({ "statusCode": 200, "body": "\"Step Function Triggered!\"" });
+    assert_eq!(serde_json::to_value(answer).expect("JSON"), expected);
+    assert_eq!(start.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn any_other_event_is_the_input_under_its_request_id() {
+    let input = DIRECT.trim_end();
+    let (list, start) = (page(None, &["orchestration-dev"], None), started(REQUEST_ID, input));
+    trigger(&[&list, &start]).handle(&event(DIRECT), REQUEST_ID).await.expect("started");
+    assert_eq!(start.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn the_search_reads_every_page_once() {
+    let first = page(None, &["a", "orchestration-dev-2"], Some("2"));
+    let second = page(Some("2"), &["orchestration", "orchestration-dev"], Some("3"));
+    let (start, again) = (started(ID, PAYLOAD), started(ID, PAYLOAD));
+    let trigger = trigger(&[&first, &second, &start, &again]);
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    assert_eq!([&first, &second, &start, &again].map(Rule::num_calls), [1; 4]);
+}
+
+#[tokio::test]
+async fn a_miss_is_not_kept() {
+    let (miss, hit, start) = (page(None, &["a"], None), page(None, &["orchestration-dev"], None), started(ID, PAYLOAD));
+    let trigger = trigger(&[&miss, &hit, &start]);
+    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("no such state machine");
+    assert_eq!(error, TriggerError::StateMachineNotFound("orchestration-dev".to_owned()));
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+}
+
+#[tokio::test]
+async fn a_state_machine_that_has_gone_is_looked_up_afresh() {
+    let (list, first) = (page(None, &["orchestration-dev"], None), started(ID, PAYLOAD));
+    let (miss, again) = (refused(gone), page(None, &["orchestration-dev"], None));
+    let second = started(ID, PAYLOAD);
+    let trigger = trigger(&[&list, &first, &miss, &again, &second]);
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started on the new one");
+    assert_eq!([&again, &second].map(Rule::num_calls), [1; 2]);
+}
+
+#[tokio::test]
+async fn one_that_stays_gone_is_an_error() {
+    let list = || page(None, &["orchestration-dev"], None);
+    let (first, second, third) = (list(), list(), list());
+    let (gone_once, gone_twice, start) = (refused(gone), refused(gone), started(ID, PAYLOAD));
+    let trigger = trigger(&[&first, &gone_once, &second, &gone_twice, &third, &start]);
+    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("gone both times");
+    assert_eq!(error, TriggerError::StateMachineGone);
+    // What led nowhere twice is not kept either.
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    assert_eq!(third.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn an_arn_that_is_set_needs_no_search() {
+    let start = started(ID, PAYLOAD);
+    let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, [&start]);
+    let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")));
+    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+}
+
+#[tokio::test]
+async fn a_second_delivery_of_one_event_is_a_success() {
+    for status in [ExecutionStatus::Running, ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
+        let (list, twice) = (page(None, &["orchestration-dev"], None), refused(taken));
+        let same = described(status, PAYLOAD);
+        trigger(&[&list, &twice, &same]).handle(&event(ACCEPTED), REQUEST_ID).await.expect("started before");
+    }
+}
+
+#[tokio::test]
+async fn a_name_taken_by_another_input_is_a_conflict() {
+    let (list, twice) = (page(None, &["orchestration-dev"], None), refused(taken));
+    let other = described(ExecutionStatus::Succeeded, r#"{"key":"value"}"#);
+    let trigger = trigger(&[&list, &twice, &other]);
+    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("another workflow");
+    assert_eq!(error, TriggerError::WorkflowIdConflict);
+}
+
+#[tokio::test]
+async fn an_execution_that_cannot_be_described_is_not_taken_for_started() {
+    let (list, twice) = (page(None, &["orchestration-dev"], None), refused(taken));
+    let unknown = mock!(Client::describe_execution)
+        .then_error(|| DescribeExecutionError::ExecutionDoesNotExist(ExecutionDoesNotExist::builder().build()));
+    let trigger = trigger(&[&list, &twice, &unknown]);
+    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("not known to have started");
+    assert!(matches!(error, TriggerError::StartFailed(_)), "{error}");
+}
+
+#[tokio::test]
+async fn an_error_names_what_failed_and_quotes_nothing() {
+    let list = page(None, &["orchestration-dev"], None);
+    let denied = mock!(Client::start_execution).then_http_response(|| {
+        let body = r#"{"__type":"AccessDeniedException","message":"User: arn:aws:sts::123456789012:x"}"#;
+        let status = 400.try_into().expect("a status");
+        aws_sdk_sfn::config::http::HttpResponse::new(status, body.into())
+    });
+    let error = trigger(&[&list, &denied]).handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("denied");
+    assert_eq!(error.name(), "Trigger.StartFailed");
+    assert_eq!(error.to_string(), "the execution was not started: AccessDeniedException");
+}

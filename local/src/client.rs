@@ -1,0 +1,158 @@
+//! A client of the API: triggers workflows and follows them.
+
+use crate::Error;
+use reqwest::{Method, StatusCode, Url, header};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
+use std::time::Duration;
+
+/// Talks to the API at one address.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    url: String,
+    is_here: bool,
+}
+
+/// One state of a workflow, as the API tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Step {
+    /// The state's name.
+    pub name: String,
+    /// How it stands.
+    pub status: String,
+    /// How often its task was tried.
+    pub attempts: u32,
+    /// The error of its last failed attempt.
+    pub error: Option<String>,
+}
+
+/// A workflow, as the API tells it.
+#[derive(Debug)]
+pub struct Workflow {
+    /// How it stands.
+    pub status: String,
+    /// The whole answer.
+    pub answer: Box<RawValue>,
+}
+
+impl Workflow {
+    /// Whether nothing more will happen to it.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        !matches!(self.status.as_str(), "PENDING" | "RUNNING" | "PENDING_REDRIVE")
+    }
+}
+
+impl Client {
+    /// A client of the API at `url`.
+    ///
+    /// # Errors
+    /// `url` is none.
+    pub fn new(url: &str) -> Result<Self, Error> {
+        let parsed = Url::parse(url).map_err(|error| Error::Api(format!("{url} is no URL: {error}")))?;
+        // A second call finds it installed, which is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder().timeout(Duration::from_secs(40));
+        let is_here = parsed.host_str().is_some_and(|host| ["127.0.0.1", "localhost", "[::1]"].contains(&host));
+        if is_here {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(|error| Error::Api(error.to_string()))?;
+        Ok(Self { http, url: url.trim_end_matches('/').to_owned(), is_here })
+    }
+
+    /// Whether the address is one of this machine.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.is_here
+    }
+
+    /// Whether something answers at the address.
+    pub async fn is_there(&self) -> bool {
+        !self.http.get(&self.url).send().await.is_err_and(|error| error.is_connect())
+    }
+
+    /// Posts `payload` and gives back the workflow's id.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses the payload.
+    pub async fn trigger(&self, payload: String) -> Result<String, Error> {
+        let answer = self.call(Method::POST, "/trigger-workflow", Some(payload)).await?;
+        let answer: Value = parse(&answer)?;
+        let id = answer["workflowId"].as_str().map(str::to_owned);
+        id.ok_or_else(|| Error::Api(format!("{} answered without a workflowId", self.url)))
+    }
+
+    /// How the workflow stands.
+    ///
+    /// # Errors
+    /// The API cannot be reached or does not know the workflow.
+    pub async fn workflow(&self, id: &str) -> Result<Workflow, Error> {
+        let answer = self.call(Method::GET, &format!("/workflows/{id}"), None).await?;
+        let status: Value = parse(&answer)?;
+        let status = status["status"].as_str().unwrap_or_default().to_owned();
+        Ok(Workflow { status, answer: parse(&answer)? })
+    }
+
+    /// The states that the workflow has been through.
+    ///
+    /// # Errors
+    /// The API cannot be reached or does not know the workflow.
+    pub async fn steps(&self, id: &str) -> Result<Vec<Step>, Error> {
+        #[derive(Deserialize)]
+        struct Steps {
+            steps: Vec<Step>,
+        }
+        let answer = self.call(Method::GET, &format!("/workflows/{id}/steps"), None).await?;
+        Ok(parse::<Steps>(&answer)?.steps)
+    }
+
+    /// Follows the workflow to its end; `seen` gets its steps at every look.
+    ///
+    /// # Errors
+    /// The API cannot be reached or does not know the workflow.
+    pub async fn follow(&self, id: &str, mut seen: impl FnMut(&[Step])) -> Result<Workflow, Error> {
+        let mut wait = Duration::from_millis(50);
+        loop {
+            let workflow = self.workflow(id).await?;
+            seen(&self.steps(id).await?);
+            if workflow.is_finished() {
+                return Ok(workflow);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(Duration::from_secs(1));
+        }
+    }
+
+    /// Sends a request, again while the API asks for patience, and gives back the answer's body.
+    async fn call(&self, method: Method, path: &str, body: Option<String>) -> Result<String, Error> {
+        for _ in 0..5 {
+            let mut request = self.http.request(method.clone(), format!("{}{path}", self.url));
+            if let Some(body) = &body {
+                request = request.header(header::CONTENT_TYPE, "application/json").body(body.clone());
+            }
+            let failed = |error: reqwest::Error| Error::Api(format!("{} cannot be reached: {error}", self.url));
+            let response = request.send().await.map_err(failed)?;
+            let status = response.status();
+            let text = response.text().await.map_err(failed)?;
+            match status {
+                status if status.is_success() => return Ok(text),
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                status => {
+                    let problem: Value = serde_json::from_str(&text).unwrap_or_default();
+                    let detail =
+                        problem["detail"].as_str().or(problem["message"].as_str()).unwrap_or("no reason given");
+                    return Err(Error::Api(format!("the API answered {status}: {detail}")));
+                }
+            }
+        }
+        Err(Error::Api(format!("{} is too busy: try again later", self.url)))
+    }
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|error| Error::NotJson("the API's answer".to_owned(), error))
+}

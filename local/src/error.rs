@@ -1,0 +1,44 @@
+use std::{io, path::PathBuf};
+
+/// Why the suite, or a command against it, failed: one line that tells a person what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file that must be there cannot be read.
+    #[error("{path} cannot be read ({error}): run the command inside the project", path = .0.display(), error = .1)]
+    Unreadable(PathBuf, io::Error),
+    /// `template.yaml`, or what it refers to, cannot be used.
+    #[error("template.yaml: {0}")]
+    Template(String),
+    /// The functions do not build; cargo has printed why.
+    #[error("the functions do not build: {0}")]
+    Build(String),
+    /// Something else listens where the suite should.
+    #[error("port {0} is in use: end what listens there, or choose another with --port")]
+    PortInUse(u16),
+    /// There is no Python to run moto with.
+    #[error("Python 3.10 or newer is needed for Step Functions: {0}")]
+    Python(String),
+    /// moto did not start or did not do what it was asked.
+    #[error("moto, which stands in for Step Functions and SQS, failed: {0}")]
+    Moto(String),
+    /// A function's process ended before it asked for its first event.
+    #[error("{function} ended during init: {reason}")]
+    Init {
+        /// The function's name.
+        function: String,
+        /// How it ended, and the last that it wrote.
+        reason: String,
+    },
+    /// No function has the name.
+    #[error("the template has no function {0}: it has {1}")]
+    UnknownFunction(String, String),
+    /// An event or a payload that was to be sent is not JSON.
+    #[error("{0} is not JSON: {1}")]
+    NotJson(String, serde_json::Error),
+    /// The API cannot be reached or answered with what the client cannot use.
+    #[error("{0}")]
+    Api(String),
+    /// The operating system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,111 @@
+//! Asynchronous invocations: the queue in front of each function, its retries, and the on-failure destination
+//! (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
+
+use super::{Function, Invocation, Lambda, Outcome};
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// What the on-failure destination gets
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>).
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Record<'a> {
+    version: &'static str,
+    timestamp: Timestamp,
+    request_context: RequestContext<'a>,
+    request_payload: &'a RawValue,
+    response_context: ResponseContext,
+    response_payload: &'a RawValue,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RequestContext<'a> {
+    request_id: &'a str,
+    function_arn: String,
+    condition: &'static str,
+    approximate_invoke_count: u32,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResponseContext {
+    status_code: u16,
+    executed_version: &'static str,
+    function_error: &'static str,
+}
+
+impl Lambda {
+    /// Takes an event for the function of this name and returns at once; `false` when there is no such function.
+    #[must_use]
+    pub fn enqueue(&self, name: &str, invocation: Invocation) -> bool {
+        let Some(function) = self.functions.get(name).map(Arc::clone) else { return false };
+        let host = self.clone();
+        tokio::spawn(async move { host.deliver(&function, &invocation).await });
+        true
+    }
+
+    async fn deliver(&self, function: &Function, invocation: &Invocation) {
+        let retries = function.template.asynchronous.retries;
+        let mut tries = 0;
+        loop {
+            let Outcome::Failure(error) = function.invoke(invocation).await else { return };
+            tries += 1;
+            if function.slots.is_closed() {
+                return;
+            }
+            if tries > retries {
+                return self.fail(function, invocation, tries, &error).await;
+            }
+            let delay = self.retry_delays.get(tries as usize - 1).or(self.retry_delays.last());
+            tokio::time::sleep(delay.copied().unwrap_or_default()).await;
+        }
+    }
+
+    async fn fail(&self, function: &Function, invocation: &Invocation, tries: u32, error: &[u8]) {
+        let log = |line: String| (function.log)(&function.template.name, &line);
+        let Some(queue) = &function.template.asynchronous.on_failure else {
+            return log(format!("an event was given up after {tries} tries: there is no on-failure destination"));
+        };
+        let record = record(function, invocation, tries, error);
+        let sent = match record.and_then(|record| serde_json::to_string(&record)) {
+            Ok(record) => {
+                let url = format!("https://sqs.{}.amazonaws.com/{}/{queue}", crate::REGION, crate::ACCOUNT);
+                let sent = self.sqs.send_message().queue_url(url).message_body(record).send().await;
+                sent.map(drop).map_err(|error| error.into_service_error().to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match sent {
+            Ok(()) => log(format!("an event went to {queue} after {tries} tries")),
+            Err(error) => log(format!("an event was lost: {queue} did not take it: {error}")),
+        }
+    }
+}
+
+fn record<'a>(
+    function: &Function,
+    invocation: &'a Invocation,
+    tries: u32,
+    error: &'a [u8],
+) -> Result<Record<'a>, serde_json::Error> {
+    Ok(Record {
+        version: "1.0",
+        timestamp: Timestamp::now(),
+        request_context: RequestContext {
+            request_id: &invocation.request_id,
+            function_arn: format!("{}:$LATEST", function.template.arn()),
+            condition: "RetriesExhausted",
+            approximate_invoke_count: tries,
+        },
+        request_payload: serde_json::from_slice(&invocation.event)?,
+        response_context: ResponseContext {
+            status_code: 200,
+            executed_version: "$LATEST",
+            function_error: "Unhandled",
+        },
+        response_payload: serde_json::from_slice(error)?,
+    })
+}

@@ -1,0 +1,177 @@
+//! `cargo local`: the suite on one machine.
+
+mod show;
+
+use clap::{Args, Parser, Subcommand};
+use local::{
+    Error, Options, Suite,
+    client::Client,
+    lambda::{Invocation, Outcome},
+    progress::Progress,
+    suite::project_of,
+};
+use serde_json::value::RawValue;
+use std::{collections::BTreeMap, env, future::Future, io::Read, path::PathBuf, process::ExitCode, sync::Arc};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Runs the whole suite on this machine: no AWS account, no Docker.
+#[derive(Parser)]
+#[command(name = "cargo local", bin_name = "cargo local", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build and run the suite until Ctrl-C
+    Up(Up),
+    /// Post a payload, follow its workflow, print the result as JSON
+    Trigger(Trigger),
+    /// Invoke one function with an event and print its answer
+    Invoke(Invoke),
+}
+
+#[derive(Args)]
+struct Up {
+    /// Where the API listens; Lambda takes the next port, Step Functions and SQS the one after
+    #[arg(long, default_value_t = 5000)]
+    port: u16,
+    /// The template's Environment parameter
+    #[arg(long, default_value = "dev")]
+    environment: String,
+}
+
+#[derive(Args)]
+struct Trigger {
+    /// The payload: JSON, @FILE, or - for standard input
+    #[arg(long, default_value = "{}")]
+    data: String,
+    /// The API; where nothing listens there on this machine, a suite is started for this call
+    #[arg(long, default_value = "http://127.0.0.1:5000")]
+    url: String,
+}
+
+#[derive(Args)]
+struct Invoke {
+    /// The function's logical id or name
+    function: String,
+    /// The event's file, or - for standard input
+    #[arg(long, short)]
+    event: PathBuf,
+    /// The template's Environment parameter
+    #[arg(long, default_value = "dev")]
+    environment: String,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let command = Cli::parse().command;
+    let work = async {
+        match command {
+            Command::Up(up) => up.run().await,
+            Command::Trigger(trigger) => trigger.run().await,
+            Command::Invoke(invoke) => invoke.run().await,
+        }
+    };
+    match until_told_to_stop(work).await {
+        Some(Ok(code)) => code,
+        Some(Err(error)) => {
+            show::error(&error);
+            ExitCode::FAILURE
+        }
+        None => ExitCode::SUCCESS,
+    }
+}
+
+/// `work`, or `None` on Ctrl-C or SIGTERM: what was under way is dropped, and its processes with it.
+async fn until_told_to_stop<T>(work: impl Future<Output = Result<T, Error>>) -> Option<Result<T, Error>> {
+    let signals = signal(SignalKind::interrupt()).and_then(|ctrl_c| Ok((ctrl_c, signal(SignalKind::terminate())?)));
+    let (mut ctrl_c, mut terminate) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return Some(Err(error.into())),
+    };
+    tokio::select! {
+        outcome = work => Some(outcome),
+        _ = ctrl_c.recv() => None,
+        _ = terminate.recv() => None,
+    }
+}
+
+impl Up {
+    async fn run(self) -> Result<ExitCode, Error> {
+        let suite = Suite::start(&Options {
+            port: self.port,
+            progress: Progress::Shown,
+            log: Arc::new(show::log_line),
+            ..options(self.environment)?
+        })
+        .await?;
+        show::up(&suite);
+        std::future::pending().await
+    }
+}
+
+impl Trigger {
+    async fn run(self) -> Result<ExitCode, Error> {
+        let payload = match self.data.as_str() {
+            "-" => read(&PathBuf::from("-"))?,
+            data => match data.strip_prefix('@') {
+                Some(file) => read(&PathBuf::from(file))?,
+                None => data.to_owned(),
+            },
+        };
+        let mut client = Client::new(&self.url)?;
+        let mut own = None;
+        if client.is_here() && !client.is_there().await {
+            let suite = Suite::start(&Options { progress: Progress::Shown, ..options("dev".to_owned())? }).await?;
+            client = Client::new(&suite.url)?;
+            own = Some(suite);
+        }
+        let id = client.trigger(payload).await?;
+        let mut steps = show::Steps::new(&id);
+        let workflow = client.follow(&id, |seen| steps.update(seen)).await?;
+        steps.end(&workflow.status);
+        drop(own);
+        show::json(&workflow.answer);
+        Ok(if workflow.status == "SUCCEEDED" { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Invoke {
+    async fn run(self) -> Result<ExitCode, Error> {
+        let event = read(&self.event)?;
+        let event: Box<RawValue> =
+            serde_json::from_str(&event).map_err(|error| Error::NotJson(self.event.display().to_string(), error))?;
+        let log = Arc::new(|function: &str, line: &str| eprintln!("{function} | {line}"));
+        let suite = Suite::start(&Options { progress: Progress::Shown, log, ..options(self.environment)? }).await?;
+        let function = suite.function(&self.function)?.name.clone();
+        let invocation = Invocation::new(event.get().to_owned().into());
+        let outcome = suite.lambda.invoke(&function, &invocation).await;
+        drop(suite);
+        let (body, code) = match outcome {
+            Some(Outcome::Answer(body)) => (body, ExitCode::SUCCESS),
+            Some(Outcome::Failure(body)) => (body, ExitCode::FAILURE),
+            None => return Err(Error::UnknownFunction(self.function, String::new())),
+        };
+        println!("{}", String::from_utf8_lossy(&body));
+        Ok(code)
+    }
+}
+
+fn options(environment: String) -> Result<Options, Error> {
+    let mut options = Options::new(project_of(&env::current_dir()?)?);
+    options.parameters = BTreeMap::from([("Environment".to_owned(), environment)]);
+    Ok(options)
+}
+
+/// The text of a file, or of standard input for `-`.
+fn read(path: &PathBuf) -> Result<String, Error> {
+    let mut text = String::new();
+    let read = if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(path).map(|file| text = file)
+    };
+    read.map(|()| text).map_err(|error| Error::Unreadable(path.clone(), error))
+}

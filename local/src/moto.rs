@@ -1,0 +1,163 @@
+//! moto, a third party's Step Functions and SQS, in a Python of its own below `target/`.
+
+use crate::{ACCOUNT, Error, REGION, progress::Progress, template::Template};
+use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
+
+/// moto and all that it needs, each package at one version and by its hash.
+const REQUIREMENTS: &str = include_str!("../requirements.txt");
+
+/// The program that serves moto, and ends with its standard input.
+const SERVE: &str = include_str!("serve_moto.py");
+
+/// A running moto. It ends when this is dropped, and with the process that holds this, however that ends.
+#[derive(Debug)]
+pub struct Moto {
+    /// Where it takes the AWS API's calls.
+    pub url: String,
+    _process: Child,
+}
+
+/// Makes the Python environment of moto in `folder`, unless it is there already, and gives back its interpreter.
+///
+/// # Errors
+/// There is no Python that will do, or the packages cannot be installed.
+pub async fn install(folder: &Path, progress: Progress) -> Result<PathBuf, Error> {
+    fs::create_dir_all(folder)?;
+    // Several suites may start at once: the first installs, the others wait for it.
+    let lock = File::create(folder.join("lock"))?;
+    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
+    let _lock = lock.await.map_err(std::io::Error::from)??;
+    let environment = folder.join("python");
+    let interpreter = environment.join("bin/python");
+    // Written last, so that an installation that was cut off is done again.
+    let installed = environment.join("requirements.txt");
+    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
+        return Ok(interpreter);
+    }
+    let _step = progress.step("Installing moto, which stands in for Step Functions and SQS (once)");
+    let version = run(Command::new("python3").args(["-c", "import sys; print(*sys.version_info[:2])"])).await?;
+    let version: Vec<u32> = version.split_whitespace().filter_map(|part| part.parse().ok()).collect();
+    if version.as_slice() < [3, 10].as_slice() {
+        return Err(Error::Python(format!("python3 is {version:?}")));
+    }
+    run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment)).await?;
+    let requirements = folder.join("requirements.txt");
+    fs::write(&requirements, REQUIREMENTS)?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement"];
+    run(Command::new(&interpreter).args(pip).arg(&requirements)).await?;
+    fs::rename(&requirements, &installed)?;
+    Ok(interpreter)
+}
+
+/// Runs a program to its end and gives back what it printed.
+async fn run(command: &mut Command) -> Result<String, Error> {
+    let program = command.as_std().get_program().display().to_string();
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.map_err(|error| Error::Python(format!("{program} cannot be started ({error}): install it")))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let printed = [output.stderr, output.stdout].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    let why = printed.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it did not say why").trim();
+    let command: Vec<_> = command.as_std().get_args().map(|arg| arg.to_string_lossy()).collect();
+    Err(Error::Python(format!("{program} {} failed: {why}", command.join(" "))))
+}
+
+impl Moto {
+    /// Starts moto on `port`, 0 for a free one. Its state machines invoke the functions on `lambda_port`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn start(interpreter: &Path, port: u16, lambda_port: u16) -> Result<Self, Error> {
+        let mut process = Command::new(interpreter)
+            .args(["-c", SERVE, &port.to_string(), &lambda_port.to_string()])
+            // Nothing of the person's own AWS setup.
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| Error::Moto(error.to_string()))?;
+        let mut ready = String::new();
+        if let Some(stdout) = process.stdout.take() {
+            BufReader::new(stdout).read_line(&mut ready).await?;
+        }
+        let Ok(port) = ready.trim().parse::<u16>() else {
+            let output = process.wait_with_output().await?;
+            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
+            let why = printed.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended").trim();
+            return Err(Error::Moto(why.to_owned()));
+        };
+        if let Some(mut stderr) = process.stderr.take() {
+            // Unread, the pipe would fill and hold moto up.
+            tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
+        }
+        Ok(Self { url: format!("http://127.0.0.1:{port}"), _process: process })
+    }
+
+    /// A client for its Step Functions.
+    #[must_use]
+    pub fn step_functions(&self) -> aws_sdk_sfn::Client {
+        let config = aws_sdk_sfn::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+            .endpoint_url(&self.url)
+            .http_client(http_client())
+            .region(Region::from_static(REGION));
+        aws_sdk_sfn::Client::from_conf(config.build())
+    }
+
+    /// A client for its SQS.
+    #[must_use]
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        let config = aws_sdk_sqs::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
+            .endpoint_url(&self.url)
+            .http_client(http_client())
+            .region(Region::from_static(REGION));
+        aws_sdk_sqs::Client::from_conf(config.build())
+    }
+
+    /// Makes the template's queues and state machines.
+    ///
+    /// # Errors
+    /// moto does not take one of them.
+    pub async fn deploy(&self, template: &Template) -> Result<(), Error> {
+        let sqs = self.sqs();
+        for queue in &template.queues {
+            let made = sqs.create_queue().queue_name(queue).send().await;
+            made.map_err(|error| Error::Moto(format!("{queue}: {}", error.into_service_error())))?;
+        }
+        let step_functions = self.step_functions();
+        for state_machine in &template.state_machines {
+            let made = step_functions
+                .create_state_machine()
+                .name(&state_machine.name)
+                .definition(&state_machine.definition)
+                .role_arn(format!("arn:aws:iam::{ACCOUNT}:role/{}", state_machine.name))
+                .send()
+                .await;
+            made.map_err(|error| Error::Moto(format!("{}: {}", state_machine.name, error.into_service_error())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Without TLS: moto listens on the loopback address.
+fn http_client() -> SharedHttpClient {
+    aws_smithy_http_client::Builder::new().build_http()
+}

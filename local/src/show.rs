@@ -1,0 +1,112 @@
+//! What a person sees: colours on a terminal, plain text elsewhere (`anstream` tells the two apart).
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use local::{Error, Suite, client::Step};
+use owo_colors::{AnsiColors, OwoColorize};
+use serde_json::value::RawValue;
+use std::{
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+const COLOURS: [AnsiColors; 6] = [
+    AnsiColors::Cyan,
+    AnsiColors::Magenta,
+    AnsiColors::Yellow,
+    AnsiColors::Blue,
+    AnsiColors::Green,
+    AnsiColors::BrightRed,
+];
+
+/// A line of a function's log, under the function's name in a colour of its own.
+pub(crate) fn log_line(function: &str, line: &str) {
+    let colour = COLOURS[function.bytes().map(usize::from).sum::<usize>() % COLOURS.len()];
+    anstream::println!("{} {line}", format!("{function:<20} |").color(colour));
+}
+
+/// An error in one line, on standard error.
+pub(crate) fn error(error: &Error) {
+    anstream::eprintln!("{} {error}", "error:".red().bold());
+}
+
+/// Where a running suite is, and what to do with it.
+pub(crate) fn up(suite: &Suite) {
+    let line = |name: &str, url: &str, what: &str| anstream::println!("  {:<16}{url}  {}", name.bold(), what.dimmed());
+    anstream::println!("\n{}", "The suite is up.".green().bold());
+    line("API", &suite.url, "");
+    line("Lambda", &suite.lambda_url, "for aws lambda invoke --endpoint-url");
+    line("Step Functions", &suite.moto.url, "and SQS, for --endpoint-url");
+    anstream::println!("\nTrigger a workflow, and follow its Location:\n");
+    anstream::println!(
+        "  curl -i -X POST {}/trigger-workflow -H \"Content-Type: application/json\" -d '{{\"key\":\"value\"}}'\n",
+        suite.url
+    );
+    anstream::println!("{}\n", "Ctrl-C ends it.".dimmed());
+}
+
+/// `value` on standard output, as it came.
+pub(crate) fn json(value: &RawValue) {
+    println!("{}", value.get());
+}
+
+/// The steps of one workflow as they go: a line each, live on a terminal, once they end elsewhere.
+pub(crate) struct Steps {
+    lines: MultiProgress,
+    shown: Vec<ProgressBar>,
+    told: usize,
+    is_terminal: bool,
+    start: Instant,
+}
+
+impl Steps {
+    pub(crate) fn new(id: &str) -> Self {
+        anstream::eprintln!("workflow {}", id.bold());
+        Self {
+            lines: MultiProgress::new(),
+            shown: vec![],
+            told: 0,
+            is_terminal: stderr().is_terminal(),
+            start: Instant::now(),
+        }
+    }
+
+    pub(crate) fn update(&mut self, steps: &[Step]) {
+        for (index, step) in steps.iter().enumerate() {
+            let is_over = step.status != "RUNNING";
+            if self.is_terminal {
+                if index == self.shown.len() {
+                    // A constant template, as in `progress`.
+                    let style = ProgressStyle::with_template("  {spinner:.cyan} {msg}");
+                    let bar = ProgressBar::new_spinner()
+                        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                    self.shown.push(self.lines.add(bar));
+                }
+                let bar = &self.shown[index];
+                if is_over && !bar.is_finished() {
+                    bar.finish_with_message(describe(step));
+                } else if !is_over {
+                    bar.set_message(describe(step));
+                }
+            } else if is_over && index == self.told {
+                eprintln!("  {}", describe(step));
+                self.told += 1;
+            }
+        }
+    }
+
+    pub(crate) fn end(self, status: &str) {
+        let seconds = self.start.elapsed().as_secs_f64();
+        let colour = if status == "SUCCEEDED" { AnsiColors::Green } else { AnsiColors::Red };
+        anstream::eprintln!("{} in {seconds:.2} s", status.color(colour).bold());
+    }
+}
+
+fn describe(step: &Step) -> String {
+    let attempts = match step.attempts {
+        0 | 1 => String::new(),
+        attempts => format!(", {attempts} attempts"),
+    };
+    let error = step.error.as_ref().map(|error| format!(", {error}")).unwrap_or_default();
+    format!("{} {}{attempts}{error}", step.name, step.status)
+}

@@ -1,0 +1,305 @@
+//! What `template.yaml` says, as far as one machine can run it.
+
+mod intrinsics;
+
+use crate::{ACCOUNT, Error, REGION};
+use intrinsics::Intrinsics;
+use serde_json::{Map, Value};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The suite as the template describes it, every reference resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// The functions, in the order of their logical ids.
+    pub functions: Vec<Function>,
+    /// The HTTP API's routes.
+    pub routes: Vec<Route>,
+    /// The state machines.
+    pub state_machines: Vec<StateMachine>,
+    /// The names of the SQS queues.
+    pub queues: Vec<String>,
+}
+
+/// A Lambda function.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Function {
+    /// Its key below `Resources`.
+    pub logical_id: String,
+    /// Its `FunctionName`.
+    pub name: String,
+    /// The folder of its crate.
+    pub code: PathBuf,
+    /// How long one invocation may take.
+    pub timeout: Duration,
+    /// Its memory in MB. Told to the function, not enforced.
+    pub memory: u64,
+    /// Its own environment variables.
+    pub variables: BTreeMap<String, String>,
+    /// Whether `LoggingConfig` asks for JSON.
+    pub json_log: bool,
+    /// Its asynchronous invocation settings.
+    pub asynchronous: Asynchronous,
+}
+
+/// What becomes of an event that a function fails on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Asynchronous {
+    /// How often it is tried again.
+    pub retries: u32,
+    /// The name of the SQS queue that its record goes to in the end.
+    pub on_failure: Option<String>,
+}
+
+/// One route of the HTTP API.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// The method in capitals, or `ANY`.
+    pub method: String,
+    /// The path with its `{parameters}`; `$default` takes what no other route does.
+    pub path: String,
+    /// The name of the function behind it.
+    pub function: String,
+}
+
+/// A state machine with its definition, substitutions made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateMachine {
+    /// Its `Name`.
+    pub name: String,
+    /// The Amazon States Language text.
+    pub definition: String,
+}
+
+impl Template {
+    /// Reads the template at `path`, with `parameters` over its defaults.
+    ///
+    /// # Errors
+    /// The template, or a definition that it refers to, is missing or says what cannot be run here.
+    pub fn read(path: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, Error> {
+        let text = fs::read_to_string(path).map_err(|error| Error::Unreadable(path.to_owned(), error))?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        Self::parse(&text, folder, parameters).map_err(Error::Template)
+    }
+
+    fn parse(text: &str, folder: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
+        let document = intrinsics::long_form(text)?;
+        let resources = object(&document, "Resources")?;
+        let globals = document.pointer("/Globals/Function").cloned().unwrap_or_default();
+        let intrinsics = Intrinsics::new(&document, parameters)?;
+        let mut template = Self { functions: vec![], routes: vec![], state_machines: vec![], queues: vec![] };
+        for (logical_id, resource) in resources {
+            let within = |error: String| format!("{logical_id}: {error}");
+            match resource.get("Type").and_then(Value::as_str) {
+                Some("AWS::Serverless::Function") => {
+                    let function = Reader { logical_id, resource, globals: &globals, intrinsics: &intrinsics };
+                    template.routes.extend(function.routes().map_err(within)?);
+                    template.functions.push(function.function(folder).map_err(within)?);
+                }
+                Some("AWS::Serverless::StateMachine") => {
+                    let state_machine = Reader { logical_id, resource, globals: &Value::Null, intrinsics: &intrinsics };
+                    template.state_machines.push(state_machine.state_machine(folder).map_err(within)?);
+                }
+                Some("AWS::SQS::Queue") => template.queues.push(intrinsics.name_of(logical_id).map_err(within)?),
+                _ => {}
+            }
+        }
+        Ok(template)
+    }
+}
+
+impl Function {
+    /// The ARN that the function has here.
+    #[must_use]
+    pub fn arn(&self) -> String {
+        format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", self.name)
+    }
+}
+
+impl StateMachine {
+    /// The ARN that the state machine has here.
+    #[must_use]
+    pub fn arn(&self) -> String {
+        format!("arn:aws:states:{REGION}:{ACCOUNT}:stateMachine:{}", self.name)
+    }
+}
+
+/// One resource, its properties read by name.
+struct Reader<'a> {
+    logical_id: &'a str,
+    resource: &'a Value,
+    globals: &'a Value,
+    intrinsics: &'a Intrinsics<'a>,
+}
+
+impl Reader<'_> {
+    fn function(&self, folder: &Path) -> Result<Function, String> {
+        let code = self.text("CodeUri")?.ok_or("CodeUri is missing: name the folder of the function's crate")?;
+        let mut variables = BTreeMap::new();
+        for source in
+            [self.globals.pointer("/Environment/Variables"), self.resource.pointer("/Properties/Environment/Variables")]
+        {
+            for (name, value) in source.and_then(Value::as_object).into_iter().flatten() {
+                variables.insert(name.clone(), self.intrinsics.text(value).map_err(|e| format!("{name}: {e}"))?);
+            }
+        }
+        let on_failure =
+            self.property("EventInvokeConfig")?.pointer("/DestinationConfig/OnFailure/Destination").cloned();
+        let on_failure = match on_failure {
+            Some(Value::String(arn)) if arn.contains(":sqs:") => arn.rsplit(':').next().map(str::to_owned),
+            Some(_) => {
+                return Err(
+                    "EventInvokeConfig: on one machine the on-failure destination can be an SQS queue alone".to_owned()
+                );
+            }
+            None => None,
+        };
+        let retries = self.property("EventInvokeConfig")?["MaximumRetryAttempts"].as_u64().unwrap_or(2);
+        Ok(Function {
+            logical_id: self.logical_id.to_owned(),
+            name: self.intrinsics.name_of(self.logical_id)?,
+            code: folder.join(code),
+            timeout: Duration::from_secs(self.number("Timeout")?.unwrap_or(3)),
+            memory: self.number("MemorySize")?.unwrap_or(128),
+            variables,
+            json_log: self.property("LoggingConfig")?["LogFormat"] == "JSON",
+            asynchronous: Asynchronous { retries: u32::try_from(retries).unwrap_or(2), on_failure },
+        })
+    }
+
+    fn routes(&self) -> Result<Vec<Route>, String> {
+        let events = self.resource.pointer("/Properties/Events").and_then(Value::as_object);
+        let events = events.into_iter().flatten().filter(|(_, event)| event["Type"] == "HttpApi");
+        events
+            .map(|(_, event)| {
+                let read = |name: &str, default: &str| match &event["Properties"][name] {
+                    Value::Null => Ok(default.to_owned()),
+                    value => self.intrinsics.text(value),
+                };
+                let method = read("Method", "ANY")?.to_uppercase();
+                let path = read("Path", "$default")?;
+                let method = if method == "*" { "ANY".to_owned() } else { method };
+                Ok(Route { method, path, function: self.intrinsics.name_of(self.logical_id)? })
+            })
+            .collect()
+    }
+
+    fn state_machine(&self, folder: &Path) -> Result<StateMachine, String> {
+        let uri = self.text("DefinitionUri")?.ok_or("DefinitionUri is missing: name the definition's file")?;
+        let path = folder.join(uri);
+        let mut definition =
+            fs::read_to_string(&path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+        let substitutions = self.property("DefinitionSubstitutions")?;
+        for (name, value) in substitutions.as_object().into_iter().flatten() {
+            definition = definition.replace(&format!("${{{name}}}"), &self.intrinsics.text(value)?);
+        }
+        if let Some((_, rest)) = definition.split_once("${") {
+            let name = rest.split('}').next().unwrap_or(rest);
+            return Err(format!("{} has ${{{name}}}, and DefinitionSubstitutions does not", path.display()));
+        }
+        serde_json::from_str::<Value>(&definition).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(StateMachine { name: self.intrinsics.name_of(self.logical_id)?, definition })
+    }
+
+    /// The property, from the resource or else from the globals, resolved; `Null` where neither has it.
+    fn property(&self, name: &str) -> Result<Value, String> {
+        let own = self.resource.pointer("/Properties").and_then(|properties| properties.get(name));
+        let value = own.or_else(|| self.globals.get(name));
+        value
+            .map_or(Ok(Value::Null), |value| self.intrinsics.resolve(value))
+            .map_err(|error| format!("{name}: {error}"))
+    }
+
+    fn text(&self, name: &str) -> Result<Option<String>, String> {
+        match self.property(name)? {
+            Value::Null => Ok(None),
+            Value::String(text) => Ok(Some(text)),
+            other => Err(format!("{name} must be text, not {other}")),
+        }
+    }
+
+    fn number(&self, name: &str) -> Result<Option<u64>, String> {
+        match self.property(name)? {
+            Value::Null => Ok(None),
+            Value::String(text) => text.parse().map(Some).map_err(|_| format!("{name} must be a number, not {text}")),
+            value => value.as_u64().map(Some).ok_or_else(|| format!("{name} must be a number, not {value}")),
+        }
+    }
+}
+
+fn object<'a>(value: &'a Value, key: &str) -> Result<&'a Map<String, Value>, String> {
+    value.get(key).and_then(Value::as_object).ok_or_else(|| format!("there is no section {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROJECT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+    fn ours() -> Template {
+        let parameters = BTreeMap::from([("Environment".to_owned(), "test".to_owned())]);
+        Template::read(&Path::new(PROJECT).join("template.yaml"), &parameters).expect("the template of the suite")
+    }
+
+    #[test]
+    fn the_suite_is_read_from_its_template() {
+        let template = ours();
+        let names: Vec<_> = template.functions.iter().map(|f| (f.logical_id.as_str(), f.name.as_str())).collect();
+        let expected = [
+            ("ApiFunction", "api-test"),
+            ("Task1Function", "Task1-test"),
+            ("Task2Function", "Task2-test"),
+            ("TriggerFunction", "trigger-lambda-test"),
+        ];
+        assert_eq!(names, expected);
+        let trigger = &template.functions[3];
+        assert_eq!(trigger.variables, BTreeMap::from([("ENVIRONMENT".to_owned(), "test".to_owned())]));
+        assert_eq!(trigger.timeout, Duration::from_secs(30));
+        assert!(trigger.json_log && trigger.code.ends_with("functions/trigger"));
+        let on_failure = Some("trigger-on-failure-test".to_owned());
+        assert_eq!(trigger.asynchronous, Asynchronous { retries: 2, on_failure });
+        assert_eq!(template.queues, ["trigger-on-failure-test"]);
+        assert_eq!(template.state_machines[0].name, "orchestration-test");
+        let task1 = "arn:aws:lambda:us-east-1:123456789012:function:Task1-test";
+        assert!(template.state_machines[0].definition.contains(task1));
+        let post =
+            Route { method: "POST".to_owned(), path: "/trigger-workflow".to_owned(), function: "api-test".to_owned() };
+        assert!(template.routes.contains(&post), "{:?}", template.routes);
+    }
+
+    #[test]
+    fn a_wrong_template_is_told_in_one_line() {
+        for (text, expected) in [
+            ("Resources: [", "line"),
+            ("Parameters: {}", "no section Resources"),
+            ("Resources: {F: {Type: AWS::Serverless::Function}}", "F: CodeUri is missing"),
+            (
+                "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: !Ref Nothing}}}",
+                "F: CodeUri: !Ref Nothing names neither a parameter nor a resource",
+            ),
+            (
+                "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, Timeout: soon}}}",
+                "F: Timeout must be a number",
+            ),
+            (
+                "Resources: {M: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: missing.json}}}",
+                "missing.json cannot be read",
+            ),
+        ] {
+            let error = Template::parse(text, Path::new("."), &BTreeMap::new()).expect_err(text);
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_parameter_is_refused() {
+        let parameters = BTreeMap::from([("Enviroment".to_owned(), "test".to_owned())]);
+        let error = Template::parse("Resources: {}", Path::new("."), &parameters).expect_err("a slip of the pen");
+        assert!(error.contains("Enviroment"), "{error}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The command line: what it prints, how it ends, and that it leaves nothing running.
+
+mod support;
+
+use serde_json::json;
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+use support::{json, project, within};
+use tempfile::TempDir;
+
+/// `cargo local` with these arguments in `folder`. Its processes can be told by `marker`, a folder that is in the
+/// `PATH` of each of them.
+fn local(folder: &Path, marker: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_local"));
+    let path = std::env::var("PATH").expect("a PATH");
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env("PATH", format!("{path}:/{marker}"))
+        .env("RUST_LOG", format!("info,{marker}=info"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// The command lines of the processes that have `marker` in their environment.
+fn running(marker: &str) -> Vec<String> {
+    let processes = fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
+    let found = processes.filter(|process| {
+        let environment = fs::read(process.path().join("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(marker)
+    });
+    found
+        .map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default())
+        // A process that has ended and is not yet waited for has no command line.
+        .filter(|line| !line.is_empty())
+        .collect()
+}
+
+fn error_line(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let lines: Vec<_> = text.lines().filter(|line| line.starts_with("error:")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    lines[0].to_owned()
+}
+
+/// A project of its own with this template, sharing our installation of moto.
+fn scratch(template: &str) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    fs::write(folder.path().join("template.yaml"), template).expect("written");
+    fs::create_dir_all(folder.path().join("target")).expect("made");
+    let installed = project().join("target/local");
+    fs::create_dir_all(&installed).expect("made");
+    symlink(installed.canonicalize().expect("a path"), folder.path().join("target/local")).expect("linked");
+    folder
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("an address").port().to_string();
+    let output = local(&project(), "marker-port", &["up", "--port", &port]).output().expect("runs");
+    let error = error_line(&output);
+    assert!(error.contains(&port) && error.contains("in use") && error.contains("--port"), "{error}");
+}
+
+#[test]
+fn a_template_error_is_one_line() {
+    let folder = scratch(
+        "Parameters: {Environment: {Type: String}}\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: !Ref Nothing\n",
+    );
+    let error = error_line(&local(folder.path(), "marker-template", &["up", "--port", "0"]).output().expect("runs"));
+    assert!(error.contains("template.yaml") && error.contains("!Ref Nothing"), "{error}");
+    let nowhere = TempDir::new().expect("a folder");
+    let error = error_line(&local(nowhere.path(), "marker-template", &["up"]).output().expect("runs"));
+    assert!(error.contains("inside the project"), "{error}");
+}
+
+#[test]
+fn a_missing_python_is_named() {
+    let folder = scratch("Parameters: {Environment: {Type: String}}\nResources: {}\n");
+    // With an installation of moto of its own to make.
+    fs::remove_file(folder.path().join("target/local")).expect("removed");
+    let output =
+        local(folder.path(), "marker-python", &["up", "--port", "0"]).env("PATH", "/nowhere").output().expect("runs");
+    let error = error_line(&output);
+    assert!(error.contains("Python 3.10") && error.contains("python3") && error.contains("install it"), "{error}");
+}
+
+#[test]
+fn a_function_that_dies_at_start_is_named() {
+    let folder = scratch(
+        "Parameters: {Environment: {Type: String}}\nResources:\n  Dying:\n    Type: AWS::Serverless::Function\n    Properties: {CodeUri: dying}\n",
+    );
+    let source = folder.path().join("dying/src");
+    fs::create_dir_all(&source).expect("made");
+    fs::write(folder.path().join("Cargo.toml"), "[workspace]\nmembers = [\"dying\"]\nresolver = \"3\"\n")
+        .expect("written");
+    fs::write(folder.path().join("dying/Cargo.toml"), "[package]\nname = \"dying\"\nedition = \"2024\"\n")
+        .expect("written");
+    let main = "fn main() { println!(\"the setting X is missing\"); std::process::exit(3) }";
+    fs::write(source.join("main.rs"), main).expect("written");
+    let output = local(folder.path(), "marker-dying", &["up", "--port", "0"]).output().expect("runs");
+    let error = error_line(&output);
+    assert!(error.contains("Dying") && error.contains("exit status: 3") && error.contains("setting X"), "{error}");
+    assert_eq!(running("marker-dying"), Vec::<String>::new());
+}
+
+#[test]
+fn trigger_alone_runs_a_workflow_and_leaves_nothing_running() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let arguments = ["trigger", "--data", r#"{"key":"value"}"#, "--url", &format!("http://{free}")];
+    let output = local(&project(), "marker-trigger", &arguments).output().expect("runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{told}");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    let workflow = json(printed.trim_end());
+    assert_eq!(workflow["status"], "SUCCEEDED");
+    assert_eq!(workflow["output"]["event"]["data"], json!({ "key": "value" }));
+    for line in ["  Task1 SUCCEEDED", "  Task2 SUCCEEDED"] {
+        assert!(told.lines().any(|told| told == line), "{told}");
+    }
+    assert!(!told.contains('\u{1b}'), "no colours but on a terminal");
+    assert_eq!(running("marker-trigger"), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_api_refuses_ends_with_its_reason() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let arguments = ["trigger", "--data", "key=value", "--url", &format!("http://{free}")];
+    let error = error_line(&local(&project(), "marker-refused", &arguments).output().expect("runs"));
+    assert!(error.contains("400") && error.contains("not JSON"), "{error}");
+    assert_eq!(running("marker-refused"), Vec::<String>::new());
+}
+
+#[test]
+fn invoke_prints_the_functions_answer() {
+    let event = "functions/task1/events/step.json";
+    let output =
+        local(&project(), "marker-invoke", &["invoke", "Task1Function", "--event", event]).output().expect("runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let answer = json(String::from_utf8_lossy(&output.stdout).trim_end());
+    assert_eq!(answer["data"], json!({ "key": "value" }));
+    assert_eq!(answer["specversion"], "1.0");
+
+    let output = local(&project(), "marker-invoke", &["invoke", "Task3", "--event", event]).output().expect("runs");
+    let error = error_line(&output);
+    assert!(error.contains("Task3") && error.contains("ApiFunction, Task1Function"), "{error}");
+}
+
+/// A suite under `cargo local up`, and where its API is.
+fn up(marker: &str) -> (Child, String) {
+    let mut child = local(&project(), marker, &["up", "--port", "0"]).stderr(Stdio::null()).spawn().expect("runs");
+    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let line = lines.by_ref().map(|line| line.expect("text")).find(|line| line.contains("curl")).expect("a curl line");
+    let url =
+        line.split_whitespace().find_map(|word| word.strip_suffix("/trigger-workflow")).expect("a URL").to_owned();
+    // Read on, or the functions' logs would fill the pipe.
+    std::thread::spawn(move || lines.for_each(drop));
+    (child, url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
+    for signal in ["INT", "TERM", "KILL"] {
+        let marker = format!("marker-up-{signal}");
+        let (mut child, url) = up(&marker);
+        let client = local::client::Client::new(&url).expect("a client");
+        let id = client.trigger(r#"{"key":"value"}"#.to_owned()).await.expect("accepted");
+        assert_eq!(client.follow(&id, |_| {}).await.expect("an end").status, "SUCCEEDED");
+        assert!(running(&marker).len() >= 6, "the suite, moto, four functions: {:?}", running(&marker));
+        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+        assert!(kill.expect("runs").success());
+        let status = child.wait().expect("ended");
+        assert_eq!(status.success(), signal != "KILL", "{signal}: {status}");
+        within(Duration::from_secs(5), "every process has ended", async || running(&marker).is_empty()).await;
+    }
+}

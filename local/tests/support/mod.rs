@@ -1,0 +1,61 @@
+//! What the end-to-end tests share.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+pub(crate) mod proxy;
+
+use local::{Options, Suite, client::Client};
+use serde_json::Value;
+use std::{path::PathBuf, time::Duration};
+
+/// The folder of `template.yaml`.
+pub(crate) fn project() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// A suite with retries after a tenth of a second, on free ports.
+pub(crate) fn options() -> Options {
+    let mut options = Options::new(project());
+    options.retry_delays = [Duration::from_millis(100); 2];
+    options
+}
+
+pub(crate) async fn start(options: &Options) -> Suite {
+    Suite::start(options).await.expect("the suite starts")
+}
+
+/// Posts `body` as JSON, without a client of ours in between.
+pub(crate) async fn post(suite: &Suite, body: impl Into<reqwest::Body>) -> reqwest::Response {
+    // Installs the TLS provider that reqwest asks for.
+    Client::new(&suite.url).expect("a client");
+    let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let request = http.post(format!("{}/trigger-workflow", suite.url)).header("content-type", "application/json");
+    request.body(body).send().await.expect("an answer")
+}
+
+/// The status of each execution of the suite's state machine, by its name.
+pub(crate) async fn executions(suite: &Suite) -> Vec<(String, String)> {
+    let arn = suite.template.state_machines[0].arn();
+    let mut pages =
+        suite.moto.step_functions().list_executions().state_machine_arn(arn).into_paginator().items().send();
+    let mut executions = vec![];
+    while let Some(execution) = pages.next().await {
+        let execution = execution.expect("an execution");
+        executions.push((execution.name, execution.status.to_string()));
+    }
+    executions
+}
+
+/// Waits until `done`, at most for `limit`.
+pub(crate) async fn within<F: Future<Output = bool>>(limit: Duration, what: &str, mut done: impl FnMut() -> F) {
+    let end = std::time::Instant::now() + limit;
+    while !done().await {
+        assert!(std::time::Instant::now() < end, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+pub(crate) fn json(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn the_suite_is_read_from_its_template() {
         let template = ours();
-        let names: Vec<_> = template.functions.iter().map(|f| (f.logical_id.as_str(), f.name.as_str())).collect();
+        let functions: BTreeMap<_, _> = template.functions.iter().map(|f| (f.logical_id.as_str(), f)).collect();
+        let names: Vec<_> = functions.iter().map(|(logical_id, f)| (*logical_id, f.name.as_str())).collect();
         let expected = [
             ("ApiFunction", "api-test"),
             ("Task1Function", "Task1-test"),
@@ -257,7 +258,7 @@ mod tests {
             ("TriggerFunction", "trigger-lambda-test"),
         ];
         assert_eq!(names, expected);
-        let trigger = &template.functions[3];
+        let trigger = functions["TriggerFunction"];
         assert_eq!(trigger.variables, BTreeMap::from([("ENVIRONMENT".to_owned(), "test".to_owned())]));
         assert_eq!(trigger.timeout, Duration::from_secs(30));
         assert!(trigger.json_log && trigger.code.ends_with("functions/trigger"));

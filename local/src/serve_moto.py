@@ -16,7 +16,8 @@ os.environ["AWS_ACCESS_KEY_ID"] = os.environ["AWS_SECRET_ACCESS_KEY"] = "local"
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
 
 from moto.server import ThreadedMotoServer  # noqa: E402, after MOTO_PORT is set
-from moto.stepfunctions.parser.backend import execution  # noqa: E402
+from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication  # noqa: E402
+from moto.stepfunctions.responses import StepFunctionResponse  # noqa: E402
 
 lock = threading.Lock()
 
@@ -29,10 +30,10 @@ def locked(function):
     return call
 
 
-# moto sets the status of an execution that ends, then its output. Whoever looks in between sees SUCCEEDED and null.
+# moto sets the status of an execution that ends, then its output. Whoever looks in between sees it SUCCEEDED with none.
 for owner, name in (
-    (execution.BaseExecutionWorkerCommunication, "_reflect_execution_status"),
-    (execution.Execution, "to_describe_output"),
+    (BaseExecutionWorkerCommunication, "_reflect_execution_status"),
+    (StepFunctionResponse, "describe_execution"),
 ):
     setattr(owner, name, locked(getattr(owner, name)))
 

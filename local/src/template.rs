@@ -88,7 +88,8 @@ impl Template {
 
     fn parse(text: &str, folder: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
         let document = intrinsics::long_form(text)?;
-        let resources = object(&document, "Resources")?;
+        // serde_json keeps the keys of a map in an order that differs by what else is built.
+        let resources: BTreeMap<_, _> = object(&document, "Resources")?.iter().collect();
         let globals = document.pointer("/Globals/Function").cloned().unwrap_or_default();
         let intrinsics = Intrinsics::new(&document, parameters)?;
         let mut template = Self { functions: vec![], routes: vec![], state_machines: vec![], queues: vec![] };

@@ -11,7 +11,15 @@ use local::{
     suite::project_of,
 };
 use serde_json::value::RawValue;
-use std::{collections::BTreeMap, env, future::Future, io::Read, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    env,
+    io::Read,
+    path::{Path, PathBuf},
+    pin::Pin,
+    process::ExitCode,
+    sync::Arc,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the whole suite on this machine: no AWS account, no Docker.
@@ -64,37 +72,36 @@ struct Invoke {
     environment: String,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let command = Cli::parse().command;
-    let work = async {
-        match command {
-            Command::Up(up) => up.run().await,
-            Command::Trigger(trigger) => trigger.run().await,
-            Command::Invoke(invoke) => invoke.run().await,
-        }
-    };
-    match until_told_to_stop(work).await {
-        Some(Ok(code)) => code,
-        Some(Err(error)) => {
-            show::error(&error);
-            ExitCode::FAILURE
-        }
-        None => ExitCode::SUCCESS,
-    }
+fn main() -> ExitCode {
+    run(Cli::parse().command).unwrap_or_else(|error| {
+        show::error(&error);
+        ExitCode::FAILURE
+    })
 }
 
-/// `work`, or `None` on Ctrl-C or SIGTERM: what was under way is dropped, and its processes with it.
-async fn until_told_to_stop<T>(work: impl Future<Output = Result<T, Error>>) -> Option<Result<T, Error>> {
-    let signals = signal(SignalKind::interrupt()).and_then(|ctrl_c| Ok((ctrl_c, signal(SignalKind::terminate())?)));
-    let (mut ctrl_c, mut terminate) = match signals {
-        Ok(signals) => signals,
-        Err(error) => return Some(Err(error.into())),
+fn run(command: Command) -> Result<ExitCode, Error> {
+    // Input is read before the signals are ours: Ctrl-C ends the wait for standard input too.
+    let work: Pin<Box<dyn Future<Output = Result<ExitCode, Error>>>> = match command {
+        Command::Up(up) => Box::pin(up.run()),
+        Command::Trigger(trigger) => {
+            let payload = trigger.payload()?;
+            Box::pin(trigger.run(payload))
+        }
+        Command::Invoke(invoke) => {
+            let event = invoke.event()?;
+            Box::pin(invoke.run(event))
+        }
     };
+    tokio::runtime::Runtime::new()?.block_on(until_told_to_stop(work))
+}
+
+/// `work`, unless Ctrl-C or SIGTERM comes first: what was under way is dropped, and its processes with it.
+async fn until_told_to_stop(work: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
+    let (mut ctrl_c, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        outcome = work => Some(outcome),
-        _ = ctrl_c.recv() => None,
-        _ = terminate.recv() => None,
+        outcome = work => outcome,
+        _ = ctrl_c.recv() => Ok(ExitCode::SUCCESS),
+        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
     }
 }
 
@@ -113,14 +120,17 @@ impl Up {
 }
 
 impl Trigger {
-    async fn run(self) -> Result<ExitCode, Error> {
-        let payload = match self.data.as_str() {
-            "-" => read(&PathBuf::from("-"))?,
+    fn payload(&self) -> Result<String, Error> {
+        match self.data.as_str() {
+            "-" => read(Path::new("-")),
             data => match data.strip_prefix('@') {
-                Some(file) => read(&PathBuf::from(file))?,
-                None => data.to_owned(),
+                Some(file) => read(Path::new(file)),
+                None => Ok(data.to_owned()),
             },
-        };
+        }
+    }
+
+    async fn run(self, payload: String) -> Result<ExitCode, Error> {
         let mut client = Client::new(&self.url)?;
         let mut own = None;
         if client.is_here() && !client.is_there().await {
@@ -139,10 +149,12 @@ impl Trigger {
 }
 
 impl Invoke {
-    async fn run(self) -> Result<ExitCode, Error> {
+    fn event(&self) -> Result<Box<RawValue>, Error> {
         let event = read(&self.event)?;
-        let event: Box<RawValue> =
-            serde_json::from_str(&event).map_err(|error| Error::NotJson(self.event.display().to_string(), error))?;
+        serde_json::from_str(&event).map_err(|error| Error::NotJson(self.event.display().to_string(), error))
+    }
+
+    async fn run(self, event: Box<RawValue>) -> Result<ExitCode, Error> {
         let log = Arc::new(|function: &str, line: &str| eprintln!("{function} | {line}"));
         let suite = Suite::start(&Options { progress: Progress::Shown, log, ..options(self.environment)? }).await?;
         let function = suite.function(&self.function)?.name.clone();
@@ -166,12 +178,12 @@ fn options(environment: String) -> Result<Options, Error> {
 }
 
 /// The text of a file, or of standard input for `-`.
-fn read(path: &PathBuf) -> Result<String, Error> {
+fn read(path: &Path) -> Result<String, Error> {
     let mut text = String::new();
     let read = if path.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).map(drop)
     } else {
         std::fs::read_to_string(path).map(|file| text = file)
     };
-    read.map(|()| text).map_err(|error| Error::Unreadable(path.clone(), error))
+    read.map(|()| text).map_err(|error| Error::Unreadable(path.to_owned(), error))
 }

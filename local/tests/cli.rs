@@ -4,12 +4,13 @@ mod support;
 
 use serde_json::json;
 use std::{
+    cell::RefCell,
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
     os::unix::fs::symlink,
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 use support::{json, project, within};
@@ -155,6 +156,30 @@ fn invoke_prints_the_functions_answer() {
     assert!(error.contains("Task3") && error.contains("ApiFunction, Task1Function"), "{error}");
 }
 
+fn send(signal: &str, child: &Child) {
+    let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+    assert!(kill.expect("runs").success());
+}
+
+/// How `child` ended, which it must within some seconds.
+async fn ended(child: &mut Child) -> ExitStatus {
+    let child = RefCell::new(child);
+    let status = || child.borrow_mut().try_wait().expect("a child of ours");
+    within(Duration::from_secs(5), "it ends", async || status().is_some()).await;
+    status().expect("ended")
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_the_wait_for_standard_input() {
+    for arguments in [["trigger", "--data", "-"].as_slice(), &["invoke", "Task1Function", "--event", "-"]] {
+        let mut child = local(&project(), "marker-stdin", arguments).stdin(Stdio::piped()).spawn().expect("runs");
+        // Time to get to the read; were it shorter, the signal would end it all the same.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        send("INT", &child);
+        assert!(!ended(&mut child).await.success());
+    }
+}
+
 /// A suite under `cargo local up`, and where its API is.
 fn up(marker: &str) -> (Child, String) {
     let mut child = local(&project(), marker, &["up", "--port", "0"]).stderr(Stdio::null()).spawn().expect("runs");
@@ -176,9 +201,8 @@ async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
         let id = client.trigger(r#"{"key":"value"}"#.to_owned()).await.expect("accepted");
         assert_eq!(client.follow(&id, |_| {}).await.expect("an end").status, "SUCCEEDED");
         assert!(running(&marker).len() >= 6, "the suite, moto, four functions: {:?}", running(&marker));
-        let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
-        assert!(kill.expect("runs").success());
-        let status = child.wait().expect("ended");
+        send(signal, &child);
+        let status = ended(&mut child).await;
         assert_eq!(status.success(), signal != "KILL", "{signal}: {status}");
         within(Duration::from_secs(5), "every process has ended", async || running(&marker).is_empty()).await;
     }

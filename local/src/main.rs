@@ -81,6 +81,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, Error> {
     // Input is read before the signals are ours: Ctrl-C ends the wait for standard input too.
+    let is_up = matches!(command, Command::Up(_));
     let work: Pin<Box<dyn Future<Output = Result<ExitCode, Error>>>> = match command {
         Command::Up(up) => Box::pin(up.run()),
         Command::Trigger(trigger) => {
@@ -92,16 +93,23 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Box::pin(invoke.run(event))
         }
     };
-    tokio::runtime::Runtime::new()?.block_on(until_told_to_stop(work))
+    tokio::runtime::Runtime::new()?.block_on(async {
+        // What is under way when a signal comes is dropped, and its processes with it.
+        tokio::select! {
+            biased;
+            // To be told to stop is how `up` ends; the others did not get to do their work.
+            signal = told_to_stop() => signal.map(|code| if is_up { ExitCode::SUCCESS } else { code }),
+            outcome = work => outcome,
+        }
+    })
 }
 
-/// `work`, unless Ctrl-C or SIGTERM comes first: what was under way is dropped, and its processes with it.
-async fn until_told_to_stop(work: impl Future<Output = Result<ExitCode, Error>>) -> Result<ExitCode, Error> {
+/// Waits for Ctrl-C or SIGTERM and gives back the exit code that a shell has for it.
+async fn told_to_stop() -> Result<ExitCode, Error> {
     let (mut ctrl_c, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        outcome = work => outcome,
-        _ = ctrl_c.recv() => Ok(ExitCode::SUCCESS),
-        _ = terminate.recv() => Ok(ExitCode::SUCCESS),
+        _ = ctrl_c.recv() => Ok(ExitCode::from(130)),
+        _ = terminate.recv() => Ok(ExitCode::from(143)),
     }
 }
 

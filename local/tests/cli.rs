@@ -180,6 +180,19 @@ async fn ctrl_c_ends_the_wait_for_standard_input() {
     }
 }
 
+#[tokio::test]
+async fn an_interrupted_command_has_not_succeeded() {
+    // Something that takes connections and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", silent.local_addr().expect("an address"));
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = local(&project(), "marker-signal", &["trigger", "--url", &url]).spawn().expect("runs");
+        silent.accept().expect("a connection");
+        send(signal, &child);
+        assert_eq!(ended(&mut child).await.code(), Some(code), "{signal}");
+    }
+}
+
 /// A suite under `cargo local up`, and where its API is.
 fn up(marker: &str) -> (Child, String) {
     let mut child = local(&project(), marker, &["up", "--port", "0"]).stderr(Stdio::null()).spawn().expect("runs");

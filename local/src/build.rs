@@ -1,47 +1,51 @@
 //! Building the functions with cargo, as `sam build` does: optimised, each from its own crate.
 
-use crate::{Error, template::Function};
-use cargo_metadata::{Message, MetadataCommand, Package};
+use crate::{Error, process, template::Function};
+use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 use std::{
     collections::BTreeMap,
-    io::BufReader,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
+use tokio::process::Command;
 
 /// Builds the crate of each function and gives back their binaries in the same order. cargo tells its
 /// progress on standard error.
 ///
 /// # Errors
 /// A function's folder is no crate of the workspace, or a crate does not build.
-pub fn functions(project: &Path, functions: &[Function]) -> Result<Vec<PathBuf>, Error> {
+pub async fn functions(project: &Path, functions: &[Function]) -> Result<Vec<PathBuf>, Error> {
     if functions.is_empty() {
         return Ok(vec![]);
     }
-    let metadata = MetadataCommand::new().current_dir(project).no_deps().exec();
-    let metadata = metadata.map_err(|error| Error::Build(format!("cargo metadata failed: {error}")))?;
+    let unstarted = |error| Error::Build(format!("cargo cannot be started: {error}"));
+    let mut metadata = Command::from(MetadataCommand::new().current_dir(project).no_deps().cargo_command());
+    let metadata = process::output(metadata.stderr(Stdio::piped())).await.map_err(unstarted)?;
+    if !metadata.status.success() {
+        let why = String::from_utf8_lossy(&metadata.stderr);
+        return Err(Error::Build(format!("cargo metadata failed: {}", why.trim())));
+    }
+    let metadata: Metadata = serde_json::from_slice(&metadata.stdout)
+        .map_err(|error| Error::NotJson("what cargo metadata prints".to_owned(), error))?;
     let crates = functions.iter().map(|function| crate_of(function, &metadata.packages));
     let crates = crates.collect::<Result<Vec<_>, Error>>()?;
 
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
         .args(["build", "--release", "--bins", "--message-format=json-render-diagnostics"])
         .args(crates.iter().flat_map(|package| ["--package", package.name.as_str()]))
-        .current_dir(project)
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(|error| Error::Build(format!("cargo cannot be started: {error}")))?;
-    let mut binaries = BTreeMap::new();
-    if let Some(output) = cargo.stdout.take() {
-        for message in Message::parse_stream(BufReader::new(output)) {
-            if let Message::CompilerArtifact(artifact) = message?
-                && let Some(binary) = artifact.executable
-            {
-                binaries.insert(artifact.package_id, binary.into_std_path_buf());
-            }
-        }
-    }
-    if !cargo.wait()?.success() {
+        .current_dir(project);
+    let built = process::output(&mut cargo).await.map_err(unstarted)?;
+    if !built.status.success() {
         return Err(Error::Build("cargo has said why, above".to_owned()));
+    }
+    let mut binaries = BTreeMap::new();
+    for message in Message::parse_stream(built.stdout.as_slice()) {
+        if let Message::CompilerArtifact(artifact) = message?
+            && let Some(binary) = artifact.executable
+        {
+            binaries.insert(artifact.package_id, binary.into_std_path_buf());
+        }
     }
     let binary_of = |package: &Package| match binaries.get(&package.id) {
         Some(binary) => Ok(binary.clone()),

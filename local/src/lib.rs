@@ -10,6 +10,7 @@ mod error;
 pub mod gateway;
 pub mod lambda;
 pub mod moto;
+mod process;
 pub mod progress;
 pub mod suite;
 pub mod template;

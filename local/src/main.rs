@@ -19,8 +19,12 @@ use std::{
     pin::Pin,
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+};
 
 /// Runs the whole suite on this machine: no AWS account, no Docker.
 #[derive(Parser)]
@@ -93,7 +97,8 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Box::pin(invoke.run(event))
         }
     };
-    tokio::runtime::Runtime::new()?.block_on(async {
+    let runtime = Runtime::new()?;
+    let ended = runtime.block_on(async {
         // What is under way when a signal comes is dropped, and its processes with it.
         tokio::select! {
             biased;
@@ -101,7 +106,10 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             signal = told_to_stop() => signal.map(|code| if is_up { ExitCode::SUCCESS } else { code }),
             outcome = work => outcome,
         }
-    })
+    });
+    // The tasks end their processes; a thread that hangs is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    ended
 }
 
 /// Waits for Ctrl-C or SIGTERM and gives back the exit code that a shell has for it.

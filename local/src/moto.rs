@@ -1,15 +1,17 @@
 //! moto, a third party's Step Functions and SQS, in a Python of its own below `target/`.
 
-use crate::{ACCOUNT, Error, REGION, progress::Progress, template::Template};
+use crate::{ACCOUNT, Error, REGION, process, progress::Progress, template::Template};
 use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
+    time::sleep,
 };
 
 /// moto and all that it needs, each package at one version and by its hash.
@@ -34,8 +36,12 @@ pub async fn install(folder: &Path, progress: Progress) -> Result<PathBuf, Error
     fs::create_dir_all(folder)?;
     // Several suites may start at once: the first installs, the others wait for it.
     let lock = File::create(folder.join("lock"))?;
-    let lock = tokio::task::spawn_blocking(move || lock.lock().map(|()| lock));
-    let _lock = lock.await.map_err(std::io::Error::from)??;
+    while let Err(error) = lock.try_lock() {
+        match error {
+            TryLockError::WouldBlock => sleep(Duration::from_millis(100)).await,
+            TryLockError::Error(error) => return Err(error.into()),
+        }
+    }
     let environment = folder.join("python");
     let interpreter = environment.join("bin/python");
     // Written last, so that an installation that was cut off is done again.
@@ -61,7 +67,7 @@ pub async fn install(folder: &Path, progress: Progress) -> Result<PathBuf, Error
 /// Runs a program to its end and gives back what it printed.
 async fn run(command: &mut Command) -> Result<String, Error> {
     let program = command.as_std().get_program().display().to_string();
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = process::output(command.stderr(Stdio::piped())).await;
     let output = output.map_err(|error| Error::Python(format!("{program} cannot be started ({error}): install it")))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());

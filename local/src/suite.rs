@@ -97,7 +97,7 @@ impl Suite {
         // Taken and given back: who is in the way is known before anything is built.
         drop(listen(moto_port).await?);
 
-        let binaries = build(options.project.clone(), template.functions.clone(), progress).await?;
+        let binaries = build(&options.project, &template.functions, progress).await?;
         let interpreter = moto::install(&options.project.join("target/local"), progress).await?;
         let step = progress.step("Starting Step Functions and SQS");
         let moto = Moto::start(&interpreter, moto_port, invoke.local_addr()?.port()).await?;
@@ -162,12 +162,11 @@ fn serve(listener: TcpListener, routes: Router) -> JoinHandle<io::Result<()>> {
 }
 
 /// The binary of each function, in the order of the functions.
-async fn build(project: PathBuf, functions: Vec<Function>, progress: Progress) -> Result<Vec<PathBuf>, Error> {
+async fn build(project: &Path, functions: &[Function], progress: Progress) -> Result<Vec<PathBuf>, Error> {
     if progress == Progress::Shown {
         eprintln!("Building the functions …");
     }
-    let built = tokio::task::spawn_blocking(move || build::functions(&project, &functions)).await;
-    built.map_err(io::Error::from)?
+    build::functions(project, functions).await
 }
 
 /// What Lambda gives every function beside its own variables: where AWS is, and credentials for it.

@@ -8,7 +8,7 @@ use std::{
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
-    os::unix::fs::symlink,
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -190,6 +190,32 @@ async fn an_interrupted_command_has_not_succeeded() {
         silent.accept().expect("a connection");
         send(signal, &child);
         assert_eq!(ended(&mut child).await.code(), Some(code), "{signal}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_build_and_all_that_it_started() {
+    let folder = scratch(
+        "Parameters: {Environment: {Type: String}}\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties: {CodeUri: f}\n",
+    );
+    // A compiler that never ends. Asked for its version by `cargo metadata` and `cargo build`, it is the real one.
+    let rustc = folder.path().join("rustc");
+    fs::write(&rustc, "#!/bin/sh\ncase \"$*\" in *--crate-name\\ f*) sleep 60;; *) exec rustc \"$@\";; esac\n")
+        .expect("written");
+    fs::set_permissions(&rustc, fs::Permissions::from_mode(0o755)).expect("made executable");
+    fs::create_dir_all(folder.path().join("f/src")).expect("made");
+    fs::write(folder.path().join("Cargo.toml"), "[workspace]\nmembers = [\"f\"]\nresolver = \"3\"\n").expect("written");
+    fs::write(folder.path().join("f/Cargo.toml"), "[package]\nname = \"f\"\nedition = \"2024\"\n").expect("written");
+    fs::write(folder.path().join("f/src/main.rs"), "fn main() {}\n").expect("written");
+    for signal in ["INT", "TERM"] {
+        let marker = format!("marker-build-{signal}");
+        let mut command = local(folder.path(), &marker, &["up", "--port", "0"]);
+        let mut child = command.env("RUSTC", &rustc).spawn().expect("runs");
+        let is_building = async || running(&marker).iter().any(|line| line.starts_with("sleep"));
+        within(Duration::from_secs(20), "the build runs", is_building).await;
+        send(signal, &child);
+        assert!(ended(&mut child).await.success());
+        within(Duration::from_secs(5), "every process has ended", async || running(&marker).is_empty()).await;
     }
 }
 

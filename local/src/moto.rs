@@ -10,8 +10,9 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, Command},
-    time::sleep,
+    process::{Child, ChildStderr, Command},
+    task::JoinHandle,
+    time::{sleep, timeout},
 };
 
 /// moto and all that it needs, each package at one version and by its hash.
@@ -20,12 +21,16 @@ const REQUIREMENTS: &str = include_str!("../requirements.txt");
 /// The program that serves moto, and ends with its standard input.
 const SERVE: &str = include_str!("serve_moto.py");
 
+/// How long moto may take to start: it imports for seconds on a busy machine.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+
 /// A running moto. It ends when this is dropped, and with the process that holds this, however that ends.
 #[derive(Debug)]
 pub struct Moto {
     /// Where it takes the AWS API's calls.
     pub url: String,
-    _process: Child,
+    process: Child,
+    last_line: JoinHandle<Option<String>>,
 }
 
 /// Makes the Python environment of moto in `folder`, unless it is there already, and gives back its interpreter.
@@ -97,21 +102,30 @@ impl Moto {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| Error::Moto(error.to_string()))?;
+        let last_line = tokio::spawn(last_line(process.stderr.take()));
+        let mut moto = Self { url: String::new(), process, last_line };
         let mut ready = String::new();
-        if let Some(stdout) = process.stdout.take() {
-            BufReader::new(stdout).read_line(&mut ready).await?;
+        if let Some(stdout) = moto.process.stdout.take() {
+            let read = timeout(START_TIMEOUT, BufReader::new(stdout).read_line(&mut ready)).await;
+            read.map_err(|_| Error::Moto(format!("it did not start within {START_TIMEOUT:?}")))??;
         }
-        let Ok(port) = ready.trim().parse::<u16>() else {
-            let output = process.wait_with_output().await?;
-            let printed = String::from_utf8_lossy(&output.stderr).into_owned();
-            let why = printed.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it ended").trim();
-            return Err(Error::Moto(why.to_owned()));
-        };
-        if let Some(mut stderr) = process.stderr.take() {
-            // Unread, the pipe would fill and hold moto up.
-            tokio::spawn(async move { tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await });
+        match (ready.trim(), ready.trim().parse::<u16>()) {
+            ("in use", _) => Err(Error::PortInUse(port)),
+            (_, Ok(port)) => {
+                moto.url = format!("http://127.0.0.1:{port}");
+                Ok(moto)
+            }
+            (_, Err(_)) => Err(moto.ended().await),
         }
-        Ok(Self { url: format!("http://127.0.0.1:{port}"), _process: process })
+    }
+
+    /// Waits for its end, which nobody wants, and tells why.
+    pub async fn ended(&mut self) -> Error {
+        let status = self.process.wait().await.map_or_else(|error| error.to_string(), |status| status.to_string());
+        // A process that moto left behind may hold the pipe open.
+        let last_line = timeout(Duration::from_secs(1), &mut self.last_line).await;
+        let last_line = last_line.ok().and_then(Result::ok).flatten();
+        Error::Moto(last_line.unwrap_or_else(|| format!("it ended with {status}")))
     }
 
     /// A client for its Step Functions.
@@ -161,6 +175,17 @@ impl Moto {
         }
         Ok(())
     }
+}
+
+/// The last line of `stderr` that is not empty. Unread, the pipe would fill and hold moto up.
+async fn last_line(stderr: Option<ChildStderr>) -> Option<String> {
+    let mut last = None;
+    let mut lines = BufReader::new(stderr?).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).trim().to_owned();
+        last = Some(line).filter(|line| !line.is_empty()).or(last);
+    }
+    last
 }
 
 /// Without TLS: moto listens on the loopback address.

@@ -125,6 +125,15 @@ async fn a_function_is_invoked_as_lambda_invokes_it() {
 }
 
 #[tokio::test]
+async fn a_port_that_is_taken_at_the_last_moment_is_named() {
+    let interpreter = moto::install(&project().join("target/local"), Progress::Silent).await.expect("moto");
+    let taken = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = taken.local_addr().expect("an address").port();
+    let error = Moto::start(&interpreter, port, 0).await.expect_err("in use").to_string();
+    assert!(error.contains(&format!("port {port} is in use")), "{error}");
+}
+
+#[tokio::test]
 async fn failures_are_told_as_lambda_tells_them() {
     let host = host(&[]).await;
     assert_eq!(host.error_type(json!({ "do": "fail" })).await, "My.Error");

@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// The most environments of one function at a time; further invocations wait.
 pub const MAX_ENVIRONMENTS: usize = 10;
@@ -48,6 +48,7 @@ struct Function {
     surroundings: BTreeMap<String, String>,
     log: Log,
     slots: Semaphore,
+    stopped: watch::Sender<bool>,
     idle: Mutex<Vec<Environment>>,
 }
 
@@ -95,6 +96,7 @@ impl Lambda {
                 surroundings: surroundings.clone(),
                 log: Arc::clone(log),
                 slots: Semaphore::new(MAX_ENVIRONMENTS),
+                stopped: watch::Sender::new(false),
                 idle: Mutex::new(vec![]),
                 template,
             };
@@ -134,14 +136,17 @@ impl Lambda {
 
     /// Invokes the function of this name and waits for its end; `None` when there is none.
     pub async fn invoke(&self, name: &str, invocation: &Invocation) -> Option<Outcome> {
-        let function = self.functions.get(name)?;
-        Some(function.invoke(invocation).await)
+        let function = self.functions.get(name).map(Arc::clone)?;
+        let invocation = invocation.clone();
+        // On a task of its own: the invocation runs to its end when its caller does not wait for that.
+        let invoked = tokio::spawn(async move { function.invoke(&invocation).await });
+        Some(invoked.await.unwrap_or_else(|error| Outcome::failure("Local.Stopped", &error.to_string())))
     }
 
     /// Ends every process.
     pub fn stop(&self) {
         for function in self.functions.values() {
-            function.slots.close();
+            function.stopped.send_replace(true);
             function.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
@@ -159,9 +164,15 @@ impl Function {
     }
 
     fn keep(&self, environment: Environment) {
-        if !self.slots.is_closed() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(environment);
+        // Looked at under the lock, so that none is put back after `stop` has cleared them.
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.is_stopped() {
+            idle.push(environment);
         }
+    }
+
+    fn is_stopped(&self) -> bool {
+        *self.stopped.borrow()
     }
 
     fn idle(&self) -> Option<Environment> {
@@ -171,6 +182,17 @@ impl Function {
     }
 
     async fn invoke(&self, invocation: &Invocation) -> Outcome {
+        let mut stopped = self.stopped.subscribe();
+        tokio::select! {
+            outcome = self.carry_out(invocation) => outcome,
+            // Its process ends with the future that is dropped here.
+            _ = stopped.wait_for(|is_stopped| *is_stopped) => {
+                Outcome::failure("Local.Stopped", "the suite is being stopped")
+            }
+        }
+    }
+
+    async fn carry_out(&self, invocation: &Invocation) -> Outcome {
         let Ok(_slot) = self.slots.acquire().await else {
             return Outcome::failure("Local.Stopped", "the suite is being stopped");
         };

@@ -150,6 +150,27 @@ async fn failures_are_told_as_lambda_tells_them() {
 }
 
 #[tokio::test]
+async fn an_invocation_runs_to_its_end_without_its_caller() {
+    let host = host(&[]).await;
+    let pid = host.body(json!({})).await["pid"].clone();
+    let url = format!("{}/2015-03-31/functions/any-dev/invocations", host.url);
+    let call = host.http.post(url).body(r#"{"do":"sleep","seconds":0.5}"#);
+    call.timeout(Duration::from_millis(200)).send().await.expect_err("gone");
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    assert_eq!(host.body(json!({})).await["pid"], pid, "the process was not killed");
+
+    let function = host.lambda.clone();
+    let event = Invocation::new(r#"{"do":"sleep","seconds":60}"#.into());
+    let call = tokio::spawn(async move { function.invoke("any-dev", &event).await });
+    within(Duration::from_secs(5), "the event arrives", async || host.events_seen().len() == 4).await;
+    host.lambda.stop();
+    let outcome = call.await.expect("not cancelled");
+    assert!(matches!(&outcome, Some(Outcome::Failure(body)) if body.starts_with(b"{")), "{outcome:?}");
+    let process = format!("/proc/{pid}");
+    within(Duration::from_secs(1), "the process has ended", async || !std::fs::exists(&process).expect("Linux")).await;
+}
+
+#[tokio::test]
 async fn refusals_carry_the_names_of_lambdas_exceptions() {
     let host = host(&[]).await;
     let (synchronous, asynchronous) = (lambda::MAX_SYNCHRONOUS_BYTES, lambda::MAX_ASYNCHRONOUS_BYTES);

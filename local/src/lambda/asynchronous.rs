@@ -53,7 +53,7 @@ impl Lambda {
         loop {
             let Outcome::Failure(error) = function.invoke(invocation).await else { return };
             tries += 1;
-            if function.slots.is_closed() {
+            if function.is_stopped() {
                 return;
             }
             if tries > retries {

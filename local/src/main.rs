@@ -123,7 +123,7 @@ async fn told_to_stop() -> Result<ExitCode, Error> {
 
 impl Up {
     async fn run(self) -> Result<ExitCode, Error> {
-        let suite = Suite::start(&Options {
+        let mut suite = Suite::start(&Options {
             port: self.port,
             progress: Progress::Shown,
             log: Arc::new(show::log_line),
@@ -131,7 +131,7 @@ impl Up {
         })
         .await?;
         show::up(&suite);
-        std::future::pending().await
+        Err(suite.moto.ended().await)
     }
 }
 

@@ -30,18 +30,26 @@ fn local(folder: &Path, marker: &str, arguments: &[&str]) -> Command {
     command
 }
 
-/// The command lines of the processes that have `marker` in their environment.
-fn running(marker: &str) -> Vec<String> {
+/// The processes that have `marker` in their environment: the id and the command line of each.
+fn processes(marker: &str) -> Vec<(String, String)> {
     let processes = fs::read_dir("/proc").expect("Linux").filter_map(Result::ok);
     let found = processes.filter(|process| {
         let environment = fs::read(process.path().join("environ")).unwrap_or_default();
         String::from_utf8_lossy(&environment).contains(marker)
     });
     found
-        .map(|process| fs::read_to_string(process.path().join("cmdline")).unwrap_or_default())
+        .map(|process| {
+            let line = fs::read_to_string(process.path().join("cmdline")).unwrap_or_default();
+            (process.file_name().to_string_lossy().into_owned(), line)
+        })
         // A process that has ended and is not yet waited for has no command line.
-        .filter(|line| !line.is_empty())
+        .filter(|(_, line)| !line.is_empty())
         .collect()
+}
+
+/// The command lines of the processes that have `marker` in their environment.
+fn running(marker: &str) -> Vec<String> {
+    processes(marker).into_iter().map(|(_, line)| line).collect()
 }
 
 fn error_line(output: &Output) -> String {
@@ -156,8 +164,8 @@ fn invoke_prints_the_functions_answer() {
     assert!(error.contains("Task3") && error.contains("ApiFunction, Task1Function"), "{error}");
 }
 
-fn send(signal: &str, child: &Child) {
-    let kill = Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).status();
+fn send(signal: &str, process: &impl ToString) {
+    let kill = Command::new("kill").args([&format!("-{signal}"), &process.to_string()]).status();
     assert!(kill.expect("runs").success());
 }
 
@@ -175,7 +183,7 @@ async fn ctrl_c_ends_the_wait_for_standard_input() {
         let mut child = local(&project(), "marker-stdin", arguments).stdin(Stdio::piped()).spawn().expect("runs");
         // Time to get to the read; were it shorter, the signal would end it all the same.
         tokio::time::sleep(Duration::from_millis(300)).await;
-        send("INT", &child);
+        send("INT", &child.id());
         assert!(!ended(&mut child).await.success());
     }
 }
@@ -188,7 +196,7 @@ async fn an_interrupted_command_has_not_succeeded() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = local(&project(), "marker-signal", &["trigger", "--url", &url]).spawn().expect("runs");
         silent.accept().expect("a connection");
-        send(signal, &child);
+        send(signal, &child.id());
         assert_eq!(ended(&mut child).await.code(), Some(code), "{signal}");
     }
 }
@@ -213,7 +221,7 @@ async fn a_signal_ends_the_build_and_all_that_it_started() {
         let mut child = command.env("RUSTC", &rustc).spawn().expect("runs");
         let is_building = async || running(&marker).iter().any(|line| line.starts_with("sleep"));
         within(Duration::from_secs(20), "the build runs", is_building).await;
-        send(signal, &child);
+        send(signal, &child.id());
         assert!(ended(&mut child).await.success());
         within(Duration::from_secs(5), "every process has ended", async || running(&marker).is_empty()).await;
     }
@@ -240,9 +248,18 @@ async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
         let id = client.trigger(r#"{"key":"value"}"#.to_owned()).await.expect("accepted");
         assert_eq!(client.follow(&id, |_| {}).await.expect("an end").status, "SUCCEEDED");
         assert!(running(&marker).len() >= 6, "the suite, moto, four functions: {:?}", running(&marker));
-        send(signal, &child);
+        send(signal, &child.id());
         let status = ended(&mut child).await;
         assert_eq!(status.success(), signal != "KILL", "{signal}: {status}");
         within(Duration::from_secs(5), "every process has ended", async || running(&marker).is_empty()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_suite_does_not_outlive_moto() {
+    let (mut child, _) = up("marker-moto");
+    let (moto, _) = processes("marker-moto").into_iter().find(|(_, line)| line.contains("moto")).expect("moto runs");
+    send("KILL", &moto);
+    assert_eq!(ended(&mut child).await.code(), Some(1));
+    within(Duration::from_secs(5), "every process has ended", async || running("marker-moto").is_empty()).await;
 }

@@ -10,16 +10,20 @@ use axum::{
     Router,
     body::{Bytes, to_bytes},
     extract::{ConnectInfo, RawPathParams, Request, rejection::RawPathParamsRejection},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{MethodFilter, MethodRouter, any, on},
+    routing::any,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 /// The largest body that API Gateway takes, in bytes
 /// (<https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-quotas.html>).
@@ -28,29 +32,71 @@ const MAX_BODY_BYTES: usize = 10 * 1_024 * 1_024;
 /// How long API Gateway waits for a function (same page).
 const INTEGRATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves the template's routes, each by its function.
+/// The methods that a route of an HTTP API may have.
+const METHODS: [&str; 8] = ["ANY", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"];
+
+/// Whether the routes can be served side by side. [`router`] panics on those that cannot.
 ///
 /// # Errors
-/// A route has a method or a path that cannot be served.
-pub fn router(routes: &[Route], lambda: &Lambda) -> Result<Router, String> {
-    let mut router = Router::new();
+/// A route has a method or a path that cannot be served, or stands in another's way.
+pub fn check(routes: &[Route]) -> Result<(), String> {
+    let mut keys = BTreeSet::new();
+    let mut paths = BTreeSet::new();
+    let mut matcher = matchit::Router::new();
+    for route in routes {
+        let key = route.key();
+        if !METHODS.contains(&route.method.as_str()) {
+            return Err(format!("the route {key}: {} is no method of an HTTP API", route.method));
+        }
+        if route.path != "$default" && !route.path.starts_with('/') {
+            return Err(format!("the route {key}: its path must begin with /"));
+        }
+        if paths.insert(&route.path) {
+            let inserted = matcher.insert(axum_path(&route.path), ());
+            inserted.map_err(|error| format!("the route {key}: {error}"))?;
+        }
+        if !keys.insert(key.clone()) {
+            return Err(format!("the route {key} is there twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Serves the template's routes, each by its function.
+pub fn router(routes: &[Route], lambda: &Lambda) -> Router {
     let mut default = None;
+    let mut paths = BTreeMap::<_, BTreeMap<_, _>>::new();
     for route in routes {
         let integration = Integration::new(route, lambda);
         if route.path == "$default" {
             default = Some(integration);
-            continue;
+        } else {
+            paths.entry(&route.path).or_default().insert(route.method.clone(), integration);
         }
-        router = router.route(&axum_path(&route.path), integration.for_method(&route.method)?);
     }
-    // API Gateway has no 405: a path whose methods are others is no route.
-    let Some(default) = default else {
-        return Ok(router.fallback(not_found).method_not_allowed_fallback(not_found));
-    };
-    let elsewhere = default.clone();
-    Ok(router
-        .fallback(async move |request: Request| default.serve(vec![], request).await)
-        .method_not_allowed_fallback(async move |request: Request| elsewhere.serve(vec![], request).await))
+    let mut router = Router::new().without_v07_checks();
+    for (path, methods) in paths {
+        let default = default.clone();
+        let serve = async move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
+            // A path that is no UTF-8 has no parameters to hand on; the function still gets the path.
+            let params = params.iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            // Not axum's own choice by method: its GET takes HEAD, and it answers 405, which API Gateway does not have.
+            match methods.get(request.method().as_str()).or_else(|| methods.get("ANY")) {
+                Some(integration) => integration.serve(params, request).await,
+                None => elsewhere(default.as_ref(), request).await,
+            }
+        };
+        router = router.route(&axum_path(path), any(serve));
+    }
+    router.fallback(async move |request: Request| elsewhere(default.as_ref(), request).await)
+}
+
+/// Serves what no route takes.
+async fn elsewhere(default: Option<&Integration>, request: Request) -> Response {
+    match default {
+        Some(integration) => integration.serve(vec![], request).await,
+        None => message(StatusCode::NOT_FOUND, "Not Found"),
+    }
 }
 
 /// The path with `{name+}`, which takes the rest of a path, in axum's spelling.
@@ -72,25 +118,7 @@ struct Integration {
 
 impl Integration {
     fn new(route: &Route, lambda: &Lambda) -> Self {
-        let route_key = match (route.method.as_str(), route.path.as_str()) {
-            (_, "$default") => "$default".to_owned(),
-            (method, path) => format!("{method} {path}"),
-        };
-        Self { route_key, function: route.function.clone(), lambda: lambda.clone() }
-    }
-
-    fn for_method(self, method: &str) -> Result<MethodRouter, String> {
-        let serve = async move |params: Result<RawPathParams, RawPathParamsRejection>, request: Request| {
-            // A path that is no UTF-8 has no parameters to hand on; the function still gets the path.
-            let params = params.iter().flatten().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            self.serve(params, request).await
-        };
-        if method == "ANY" {
-            return Ok(any(serve));
-        }
-        let method = method.parse::<Method>().map_err(|_| format!("{method} is no HTTP method"))?;
-        let filter = MethodFilter::try_from(method).map_err(|error| error.to_string())?;
-        Ok(on(filter, serve))
+        Self { route_key: route.key(), function: route.function.clone(), lambda: lambda.clone() }
     }
 
     async fn serve(&self, params: Vec<(String, String)>, request: Request) -> Response {
@@ -257,10 +285,6 @@ fn formatted(answer: Value) -> Option<Response> {
         headers.append(header::SET_COOKIE, cookie.parse().ok()?);
     }
     Some(response)
-}
-
-async fn not_found() -> Response {
-    message(StatusCode::NOT_FOUND, "Not Found")
 }
 
 /// An answer of API Gateway's own.

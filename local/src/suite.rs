@@ -110,7 +110,7 @@ impl Suite {
         let surroundings = surroundings(&moto.url, &lambda_url);
         let lambda = Lambda::new(functions, &surroundings, options.retry_delays, moto.sqs(), &options.log);
         let url = format!("http://{}", front.local_addr()?);
-        let routes = gateway::router(&template.routes, &lambda).map_err(Error::Template)?;
+        let routes = gateway::router(&template.routes, &lambda);
         let servers = vec![serve(invoke, lambda::routes(lambda.clone())), serve(front, routes)];
         let suite = Self { url, lambda_url, template, lambda, moto, servers };
         suite.lambda.warm().await?;

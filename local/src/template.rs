@@ -2,7 +2,7 @@
 
 mod intrinsics;
 
-use crate::{ACCOUNT, Error, REGION};
+use crate::{ACCOUNT, Error, REGION, gateway};
 use intrinsics::Intrinsics;
 use serde_json::{Map, Value};
 use std::{
@@ -109,6 +109,7 @@ impl Template {
                 _ => {}
             }
         }
+        gateway::check(&template.routes)?;
         Ok(template)
     }
 }
@@ -118,6 +119,17 @@ impl Function {
     #[must_use]
     pub fn arn(&self) -> String {
         format!("arn:aws:lambda:{REGION}:{ACCOUNT}:function:{}", self.name)
+    }
+}
+
+impl Route {
+    /// What API Gateway calls it.
+    #[must_use]
+    pub fn key(&self) -> String {
+        match self.path.as_str() {
+            "$default" => self.path.clone(),
+            path => format!("{} {path}", self.method),
+        }
     }
 }
 
@@ -294,6 +306,24 @@ mod tests {
             ),
         ] {
             let error = Template::parse(text, Path::new("."), &BTreeMap::new()).expect_err(text);
+            assert!(error.contains(expected) && !error.contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_route_that_cannot_be_served_is_named() {
+        for (routes, expected) in [
+            (["Path: hello, Method: GET", "Path: /a, Method: GET"], "GET hello: its path must begin with /"),
+            (["Path: /a, Method: GET", "Path: /a, Method: get"], "the route GET /a is there twice"),
+            (["Path: /a, Method: GET", "Path: /a, Method: FETCH"], "FETCH is no method"),
+            (["Path: '/{a}/b', Method: GET", "Path: '/{c}/b', Method: POST"], "conflict"),
+            (["Path: '/{a', Method: GET", "Path: /b, Method: POST"], "/{a"),
+            (["Path: $default", "Method: ANY"], "the route $default is there twice"),
+        ] {
+            let [a, b] = routes.map(|route| format!("{{Type: HttpApi, Properties: {{{route}}}}}"));
+            let function = format!("{{CodeUri: f, Events: {{A: {a}, B: {b}}}}}");
+            let text = format!("Resources: {{F: {{Type: AWS::Serverless::Function, Properties: {function}}}}}");
+            let error = Template::parse(&text, Path::new("."), &BTreeMap::new()).expect_err(&text);
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
     }

@@ -51,12 +51,20 @@ async fn other_routes_answer_as_api_gateway_does() {
     let suite = start(&options()).await;
     Client::new(&suite.url).expect("a client");
     let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-    for (method, path) in [("GET", "/"), ("GET", "/trigger-workflow"), ("POST", "/workflows/x"), ("GET", "/workflows")]
-    {
-        let method = method.parse().expect("a method");
-        let answer = http.request(method, format!("{}{path}", suite.url)).send().await.expect("an answer");
+    for (method, path) in [
+        ("GET", "/"),
+        ("GET", "/trigger-workflow"),
+        ("POST", "/workflows/x"),
+        ("GET", "/workflows"),
+        ("HEAD", "/workflows/x"),
+    ] {
+        let request = method.parse().expect("a method");
+        let answer = http.request(request, format!("{}{path}", suite.url)).send().await.expect("an answer");
         assert_eq!(answer.status(), 404, "{path}");
-        assert_eq!(json(&answer.text().await.expect("a body")), serde_json::json!({ "message": "Not Found" }));
+        assert_eq!(answer.headers()["content-length"], "23", "{method} {path}");
+        if method != "HEAD" {
+            assert_eq!(json(&answer.text().await.expect("a body")), serde_json::json!({ "message": "Not Found" }));
+        }
     }
     for id in ["x", "%ff", "a%20b", "%00", "..%2f", "%3f", "%23", "é"] {
         let answer = http.get(format!("{}/workflows/{id}?{id}", suite.url)).send().await.expect("an answer");

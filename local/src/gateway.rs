@@ -296,3 +296,159 @@ fn message(status: StatusCode, message: &str) -> Response {
 fn lossy(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        lambda::Log,
+        template::{Asynchronous, Function},
+    };
+    use axum::body::Body;
+    use std::{path::Path, sync::Arc};
+    use tower::ServiceExt;
+
+    /// These routes in front of a function that answers with its event and no `statusCode`.
+    fn front(routes: &[(&str, &str)]) -> Router {
+        let code = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/functions");
+        let binary = code.join("any.py");
+        let function = Function {
+            logical_id: "Any".to_owned(),
+            name: "any".to_owned(),
+            code,
+            timeout: Duration::from_secs(10),
+            memory: 128,
+            variables: BTreeMap::new(),
+            json_log: false,
+            asynchronous: Asynchronous { retries: 0, on_failure: None },
+        };
+        let sqs = aws_sdk_sqs::Config::builder().behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest());
+        let sqs = aws_sdk_sqs::Client::from_conf(sqs.build());
+        let log: Log = Arc::new(|_: &str, _: &str| {});
+        let functions = vec![(function, binary)];
+        let lambda = Lambda::new(functions, &BTreeMap::new(), [Duration::ZERO; 2], sqs, &log);
+        let routes = routes.iter().map(|(method, path)| Route {
+            method: (*method).to_owned(),
+            path: (*path).to_owned(),
+            function: "any".to_owned(),
+        });
+        let routes: Vec<_> = routes.collect();
+        check(&routes).expect("routes that can be served");
+        router(&routes, &lambda)
+    }
+
+    async fn call(front: &Router, request: Request) -> (StatusCode, Value) {
+        let response = front.clone().oneshot(request).await.expect("infallible");
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, MAX_BODY_BYTES).await.expect("a body");
+        (parts.status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn a_request_becomes_an_event_of_payload_format_2() {
+        let front = front(&[("ANY", "/{id}")]);
+        let request = |headers: &[(&str, &str)], body: &[u8]| {
+            let request =
+                headers.iter().fold(Request::post("/a%20b?x=1&y=%C3%A9+&x=2&z"), |r, (k, v)| r.header(*k, *v));
+            request.body(Body::from(body.to_vec())).expect("a request")
+        };
+        let json = ("content-type", "application/json; charset=utf-8");
+        for (headers, body, expected) in [
+            (
+                [("host", "h:5000"), ("x-a", "1"), ("x-a", "2"), json].as_slice(),
+                b"{}".as_slice(),
+                json!({
+                    "/version": "2.0",
+                    "/routeKey": "ANY /{id}",
+                    "/rawPath": "/a b",
+                    "/rawQueryString": "x=1&y=%C3%A9+&x=2&z",
+                    "/queryStringParameters": { "x": "1,2", "y": "é ", "z": "" },
+                    "/pathParameters": { "id": "a b" },
+                    "/headers/x-a": "1,2",
+                    "/headers/x-forwarded-port": "5000",
+                    "/cookies": null,
+                    "/body": "{}",
+                    "/isBase64Encoded": false,
+                    "/requestContext/http/method": "POST",
+                    "/requestContext/domainName": "h:5000",
+                }),
+            ),
+            (
+                &[("cookie", "a=1; b=2"), ("cookie", "c=3"), json],
+                b"",
+                json!({ "/cookies": ["a=1", "b=2", "c=3"], "/headers/cookie": null, "/body": null }),
+            ),
+            (&[], b"{}", json!({ "/body": "e30=", "/isBase64Encoded": true })),
+            (&[json], b"\xff", json!({ "/body": "/w==", "/isBase64Encoded": true })),
+            (&[("content-type", "image/png")], b"x", json!({ "/body": "eA==", "/isBase64Encoded": true })),
+        ] {
+            let (status, answer) = call(&front, request(headers, body)).await;
+            assert_eq!(status, 200);
+            for (pointer, value) in expected.as_object().expect("pointers") {
+                let seen = answer["event"].pointer(pointer).unwrap_or(&Value::Null);
+                assert_eq!(seen, value, "{pointer} of {}", answer["event"]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_goes_to_the_route_that_api_gateway_chooses() {
+        let routes = [("GET", "/a"), ("ANY", "/a/{x}"), ("GET", "/a/{x}"), ("POST", "/b/{rest+}")];
+        let none = front(&routes);
+        let default = front(&[routes.as_slice(), &[("ANY", "$default")]].concat());
+        for (method, path, expected, params) in [
+            ("GET", "/a", "GET /a", Value::Null),
+            ("HEAD", "/a", "", Value::Null),
+            ("POST", "/a", "", Value::Null),
+            ("GET", "/a/1", "GET /a/{x}", json!({ "x": "1" })),
+            ("HEAD", "/a/1", "ANY /a/{x}", Value::Null),
+            ("PUT", "/a/1", "ANY /a/{x}", json!({ "x": "1" })),
+            ("POST", "/b/1/2", "POST /b/{rest+}", json!({ "rest": "1/2" })),
+            ("POST", "/b", "", Value::Null),
+        ] {
+            let request = || Request::builder().method(method).uri(path).body(Body::empty()).expect("a request");
+            let (status, answer) = call(&default, request()).await;
+            let key = if expected.is_empty() { "$default" } else { expected };
+            assert_eq!(status, 200, "{method} {path}");
+            // The answer to HEAD has no body.
+            if method != "HEAD" {
+                assert_eq!(answer["event"]["routeKey"], key, "{method} {path}");
+                assert_eq!(answer["event"]["pathParameters"], params, "{method} {path}");
+            }
+            let (status, _) = call(&none, request()).await;
+            assert_eq!(status == 404, expected.is_empty(), "{method} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_becomes_a_response() {
+        let text = "text/plain;charset=UTF-8";
+        for (answer, status, content_type, body) in [
+            (json!({ "statusCode": 201, "body": "é" }), 201, text, "é"),
+            (json!({ "statusCode": 200 }), 200, text, ""),
+            (json!({ "statusCode": 200, "body": "w6k=", "isBase64Encoded": true }), 200, text, "é"),
+            (json!({ "statusCode": 200, "headers": { "Content-Type": "a/b" }, "body": "x" }), 200, "a/b", "x"),
+            (json!({ "a": 1 }), 200, "application/json", r#"{"a":1}"#),
+            (json!("x"), 200, "application/json", r#""x""#),
+        ] {
+            let response = response(&answer.to_string().into());
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["content-type"]),
+                (status, &content_type.parse().expect("a value"))
+            );
+            assert_eq!(to_bytes(response.into_body(), 100).await.expect("a body"), body.as_bytes(), "{answer}");
+        }
+        let answer = json!({ "statusCode": 200, "headers": { "x-number": 1 }, "cookies": ["a=1; Secure", "b=2"] });
+        let headers = response(&answer.to_string().into()).headers().clone();
+        assert_eq!(headers["x-number"], "1");
+        assert_eq!(headers.get_all("set-cookie").iter().collect::<Vec<_>>(), ["a=1; Secure", "b=2"]);
+        for malformed in [
+            r#"{"statusCode":"x"}"#,
+            r#"{"statusCode":1}"#,
+            r#"{"statusCode":200,"body":"?","isBase64Encoded":true}"#,
+            "x",
+        ] {
+            assert_eq!(response(&malformed.into()).status(), 500, "{malformed}");
+        }
+    }
+}

@@ -320,7 +320,7 @@ mod tests {
             memory: 128,
             variables: BTreeMap::new(),
             json_log: false,
-            asynchronous: Asynchronous { retries: 0, on_failure: None },
+            asynchronous: Asynchronous { retries: 0, max_age: Duration::ZERO, on_failure: None },
         };
         let sqs = aws_sdk_sqs::Config::builder().behavior_version(aws_sdk_sqs::config::BehaviorVersion::latest());
         let sqs = aws_sdk_sqs::Client::from_conf(sqs.build());

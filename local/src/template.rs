@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+/// How old an event gets where the template does not say: six hours
+/// (<https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionEventInvokeConfig.html>).
+const MAX_EVENT_AGE_SECONDS: u64 = 21_600;
+
 /// The suite as the template describes it, every reference resolved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
@@ -51,6 +55,8 @@ pub struct Function {
 pub struct Asynchronous {
     /// How often it is tried again.
     pub retries: u32,
+    /// How old it may be when it is tried again.
+    pub max_age: Duration,
     /// The name of the SQS queue that its record goes to in the end.
     pub on_failure: Option<String>,
 }
@@ -95,6 +101,11 @@ impl Template {
         let mut template = Self { functions: vec![], routes: vec![], state_machines: vec![], queues: vec![] };
         for (logical_id, resource) in resources {
             let within = |error: String| format!("{logical_id}: {error}");
+            if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
+                && !intrinsics.condition(condition).map_err(within)?
+            {
+                continue;
+            }
             match resource.get("Type").and_then(Value::as_str) {
                 Some("AWS::Serverless::Function") => {
                     let function = Reader { logical_id, resource, globals: &globals, intrinsics: &intrinsics };
@@ -160,8 +171,8 @@ impl Reader<'_> {
                 variables.insert(name.clone(), self.intrinsics.text(value).map_err(|e| format!("{name}: {e}"))?);
             }
         }
-        let on_failure =
-            self.property("EventInvokeConfig")?.pointer("/DestinationConfig/OnFailure/Destination").cloned();
+        let asynchronous = self.property("EventInvokeConfig")?;
+        let on_failure = asynchronous.pointer("/DestinationConfig/OnFailure/Destination").cloned();
         let on_failure = match on_failure {
             Some(Value::String(arn)) if arn.contains(":sqs:") => arn.rsplit(':').next().map(str::to_owned),
             Some(_) => {
@@ -171,16 +182,21 @@ impl Reader<'_> {
             }
             None => None,
         };
-        let retries = self.property("EventInvokeConfig")?["MaximumRetryAttempts"].as_u64().unwrap_or(2);
+        let retries = number("MaximumRetryAttempts", &asynchronous["MaximumRetryAttempts"])?.unwrap_or(2);
+        let max_age = number("MaximumEventAgeInSeconds", &asynchronous["MaximumEventAgeInSeconds"])?;
         Ok(Function {
             logical_id: self.logical_id.to_owned(),
             name: self.intrinsics.name_of(self.logical_id)?,
             code: folder.join(code),
-            timeout: Duration::from_secs(self.number("Timeout")?.unwrap_or(3)),
-            memory: self.number("MemorySize")?.unwrap_or(128),
+            timeout: Duration::from_secs(number("Timeout", &self.property("Timeout")?)?.unwrap_or(3)),
+            memory: number("MemorySize", &self.property("MemorySize")?)?.unwrap_or(128),
             variables,
             json_log: self.property("LoggingConfig")?["LogFormat"] == "JSON",
-            asynchronous: Asynchronous { retries: u32::try_from(retries).unwrap_or(2), on_failure },
+            asynchronous: Asynchronous {
+                retries: u32::try_from(retries).map_err(|_| format!("MaximumRetryAttempts cannot be {retries}"))?,
+                max_age: Duration::from_secs(max_age.unwrap_or(MAX_EVENT_AGE_SECONDS)),
+                on_failure,
+            },
         })
     }
 
@@ -234,13 +250,13 @@ impl Reader<'_> {
             other => Err(format!("{name} must be text, not {other}")),
         }
     }
+}
 
-    fn number(&self, name: &str) -> Result<Option<u64>, String> {
-        match self.property(name)? {
-            Value::Null => Ok(None),
-            Value::String(text) => text.parse().map(Some).map_err(|_| format!("{name} must be a number, not {text}")),
-            value => value.as_u64().map(Some).ok_or_else(|| format!("{name} must be a number, not {value}")),
-        }
+fn number(name: &str, value: &Value) -> Result<Option<u64>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => text.parse().map(Some).map_err(|_| format!("{name} must be a number, not {text}")),
+        value => value.as_u64().map(Some).ok_or_else(|| format!("{name} must be a number, not {value}")),
     }
 }
 
@@ -276,7 +292,7 @@ mod tests {
         assert_eq!(trigger.timeout, Duration::from_secs(30));
         assert!(trigger.json_log && trigger.code.ends_with("functions/trigger"));
         let on_failure = Some("trigger-on-failure-test".to_owned());
-        assert_eq!(trigger.asynchronous, Asynchronous { retries: 2, on_failure });
+        assert_eq!(trigger.asynchronous, Asynchronous { retries: 2, max_age: Duration::from_hours(6), on_failure });
         assert_eq!(template.queues, ["trigger-on-failure-test"]);
         assert_eq!(template.state_machines[0].name, "orchestration-test");
         let task1 = "arn:aws:lambda:us-east-1:123456789012:function:Task1-test";
@@ -301,6 +317,11 @@ mod tests {
                 "F: Timeout must be a number",
             ),
             (
+                "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, EventInvokeConfig: {MaximumRetryAttempts: one}}}}",
+                "F: MaximumRetryAttempts must be a number, not one",
+            ),
+            ("Resources: {Q: {Type: AWS::SQS::Queue, Condition: Gone}}", "Q: there is no condition Gone"),
+            (
                 "Resources: {M: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: missing.json}}}",
                 "missing.json cannot be read",
             ),
@@ -308,6 +329,21 @@ mod tests {
             let error = Template::parse(text, Path::new("."), &BTreeMap::new()).expect_err(text);
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }
+    }
+
+    #[test]
+    fn a_resource_whose_condition_is_false_is_not_there() {
+        let text = r"
+Conditions: {Yes: !Equals [a, a], No: !Equals [a, b]}
+Resources:
+  Q: {Type: AWS::SQS::Queue, Condition: Yes}
+  R: {Type: AWS::SQS::Queue, Condition: No}
+  F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, EventInvokeConfig: {MaximumRetryAttempts: '1', MaximumEventAgeInSeconds: 60}}}
+";
+        let template = Template::parse(text, Path::new("."), &BTreeMap::new()).expect("a template");
+        assert_eq!(template.queues, ["Q"]);
+        let expected = Asynchronous { retries: 1, max_age: Duration::from_mins(1), on_failure: None };
+        assert_eq!(template.functions[0].asynchronous, expected);
     }
 
     #[test]

@@ -31,6 +31,11 @@ struct Host {
 }
 
 async fn host(variables: &[(&str, &str)]) -> Host {
+    host_of_events(variables, Duration::from_hours(6)).await
+}
+
+/// A host whose asynchronous events may get this old.
+async fn host_of_events(variables: &[(&str, &str)], max_age: Duration) -> Host {
     let interpreter = moto::install(&project().join("target/local"), Progress::Silent).await.expect("moto");
     let moto = Moto::start(&interpreter, 0, 0).await.expect("moto runs");
     let queues = vec!["on-failure".to_owned()];
@@ -44,7 +49,7 @@ async fn host(variables: &[(&str, &str)]) -> Host {
         memory: 256,
         variables: variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         json_log: false,
-        asynchronous: Asynchronous { retries: 2, on_failure: Some("on-failure".to_owned()) },
+        asynchronous: Asynchronous { retries: 2, max_age, on_failure: Some("on-failure".to_owned()) },
     };
     let lines = Arc::new(Mutex::new(vec![]));
     let log: Log = {
@@ -83,6 +88,20 @@ impl Host {
         let body = json(&answer.text().await.expect("a body"));
         assert!(body["errorMessage"].is_string(), "{body}");
         body["errorType"].as_str().expect("a type").to_owned()
+    }
+
+    /// The next record in the queue for events that were given up.
+    async fn on_failure(&self) -> String {
+        let url = format!("https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/on-failure");
+        let received = Mutex::new(None);
+        within(Duration::from_secs(10), "the record is in the queue", async || {
+            let message = self.moto.sqs().receive_message().queue_url(&url).send().await.expect("an answer");
+            *received.lock().expect("not poisoned") = message.messages.and_then(|mut messages| messages.pop());
+            received.lock().expect("not poisoned").is_some()
+        })
+        .await;
+        let message = received.into_inner().expect("not poisoned").expect("a message");
+        message.body.expect("a body")
     }
 
     fn events_seen(&self) -> Vec<String> {
@@ -213,19 +232,10 @@ async fn an_asynchronous_event_is_answered_at_once_and_tried_three_times() {
 
     let event = r#"{"do":"fail", "n": 1.10}"#;
     assert_eq!(host.invoke("any-dev", "Event", event).await.status(), 202);
-    let url = format!("https://sqs.us-east-1.amazonaws.com/{ACCOUNT}/on-failure");
-    let received = Mutex::new(None);
-    within(Duration::from_secs(10), "the record is in the queue", async || {
-        let message = host.moto.sqs().receive_message().queue_url(&url).send().await.expect("an answer");
-        *received.lock().expect("not poisoned") = message.messages.and_then(|mut messages| messages.pop());
-        received.lock().expect("not poisoned").is_some()
-    })
-    .await;
+    let body = host.on_failure().await;
     let seen = host.events_seen();
     assert_eq!(seen.len(), 4, "one that slept, three tries of one that failed");
     assert_eq!(seen[1..].iter().collect::<HashSet<_>>().len(), 1, "under one request id");
-    let message = received.into_inner().expect("not poisoned").expect("a message");
-    let body = message.body.expect("a body");
     assert!(body.contains(&format!(r#""requestPayload":{event}"#)), "{body}");
     let record = json(&body);
     let expected = json!({
@@ -237,6 +247,15 @@ async fn an_asynchronous_event_is_answered_at_once_and_tried_three_times() {
     assert_eq!(record["requestContext"], expected);
     assert_eq!(record["responsePayload"], json!({ "errorType": "My.Error", "errorMessage": "as told" }));
     assert_eq!(record["responseContext"]["functionError"], "Unhandled");
+}
+
+#[tokio::test]
+async fn an_event_that_is_too_old_is_not_tried_again() {
+    let host = host_of_events(&[], Duration::ZERO).await;
+    assert_eq!(host.invoke("any-dev", "Event", r#"{"do":"fail"}"#).await.status(), 202);
+    let record = json(&host.on_failure().await);
+    assert_eq!(record["requestContext"]["condition"], "EventAgeExceeded");
+    assert_eq!(record["requestContext"]["approximateInvokeCount"], 1);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use super::{Function, Invocation, Lambda, Outcome};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 /// What the on-failure destination gets
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html>).
@@ -48,7 +48,8 @@ impl Lambda {
     }
 
     async fn deliver(&self, function: &Function, invocation: &Invocation) {
-        let retries = function.template.asynchronous.retries;
+        let asynchronous = &function.template.asynchronous;
+        let taken = Instant::now();
         let mut tries = 0;
         loop {
             let Outcome::Failure(error) = function.invoke(invocation).await else { return };
@@ -56,20 +57,30 @@ impl Lambda {
             if function.is_stopped() {
                 return;
             }
-            if tries > retries {
-                return self.fail(function, invocation, tries, &error).await;
+            if tries > asynchronous.retries {
+                return self.fail(function, invocation, "RetriesExhausted", tries, &error).await;
             }
             let delay = self.retry_delays.get(tries as usize - 1).or(self.retry_delays.last());
             tokio::time::sleep(delay.copied().unwrap_or_default()).await;
+            if taken.elapsed() > asynchronous.max_age {
+                return self.fail(function, invocation, "EventAgeExceeded", tries, &error).await;
+            }
         }
     }
 
-    async fn fail(&self, function: &Function, invocation: &Invocation, tries: u32, error: &[u8]) {
+    async fn fail(
+        &self,
+        function: &Function,
+        invocation: &Invocation,
+        condition: &'static str,
+        tries: u32,
+        error: &[u8],
+    ) {
         let log = |line: String| (function.log)(&function.template.name, &line);
         let Some(queue) = &function.template.asynchronous.on_failure else {
             return log(format!("an event was given up after {tries} tries: there is no on-failure destination"));
         };
-        let record = record(function, invocation, tries, error);
+        let record = record(function, invocation, condition, tries, error);
         let sent = match record.and_then(|record| serde_json::to_string(&record)) {
             Ok(record) => {
                 let url = format!("https://sqs.{}.amazonaws.com/{}/{queue}", crate::REGION, crate::ACCOUNT);
@@ -88,6 +99,7 @@ impl Lambda {
 fn record<'a>(
     function: &Function,
     invocation: &'a Invocation,
+    condition: &'static str,
     tries: u32,
     error: &'a [u8],
 ) -> Result<Record<'a>, serde_json::Error> {
@@ -97,7 +109,7 @@ fn record<'a>(
         request_context: RequestContext {
             request_id: &invocation.request_id,
             function_arn: format!("{}:$LATEST", function.template.arn()),
-            condition: "RetriesExhausted",
+            condition,
             approximate_invoke_count: tries,
         },
         request_payload: serde_json::from_slice(&invocation.event)?,

@@ -146,7 +146,7 @@ impl<'a> Intrinsics<'a> {
         }
     }
 
-    fn condition(&self, name: &str) -> Result<bool, String> {
+    pub(super) fn condition(&self, name: &str) -> Result<bool, String> {
         let condition = self.conditions.get(name).ok_or_else(|| format!("there is no condition {name}"))?;
         self.resolve(condition).map(|value| value == true)
     }

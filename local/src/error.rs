@@ -29,6 +29,14 @@ pub enum Error {
         /// How it ended, and the last that it wrote.
         reason: String,
     },
+    /// A function failed on an asynchronous event until it was not tried again.
+    #[error("{function} failed on its event {tries} times, and it was given up: its log says why")]
+    GivenUp {
+        /// The function's name.
+        function: String,
+        /// How often the event was tried.
+        tries: u32,
+    },
     /// No function has the name.
     #[error("the template has no function {0}: it has {1}")]
     UnknownFunction(String, String),

@@ -38,6 +38,8 @@ pub struct Lambda {
     /// The waits before the second and the third try of an asynchronous event.
     retry_delays: [Duration; 2],
     sqs: aws_sdk_sqs::Client,
+    /// The function whose event was given up last, and the tries that it had.
+    given_up: watch::Sender<Option<(String, u32)>>,
 }
 
 /// One function with the environments that it has at the moment.
@@ -102,7 +104,7 @@ impl Lambda {
             };
             (function.template.name.clone(), Arc::new(function))
         });
-        Self { functions: Arc::new(functions.collect()), retry_delays, sqs }
+        Self { functions: Arc::new(functions.collect()), retry_delays, sqs, given_up: watch::Sender::new(None) }
     }
 
     /// Starts one environment of every function, all at once.
@@ -141,6 +143,15 @@ impl Lambda {
         // On a task of its own: the invocation runs to its end when its caller does not wait for that.
         let invoked = tokio::spawn(async move { function.invoke(&invocation).await });
         Some(invoked.await.unwrap_or_else(|error| Outcome::failure("Local.Stopped", &error.to_string())))
+    }
+
+    /// Waits until an asynchronous event was given up, and names its function.
+    pub async fn gave_up(&self) -> Error {
+        let mut given_up = self.given_up.subscribe();
+        // The sender is here, so there will be one.
+        let last = given_up.wait_for(Option::is_some).await.ok().and_then(|last| last.clone());
+        let (function, tries) = last.unwrap_or_default();
+        Error::GivenUp { function, tries }
     }
 
     /// Ends every process.

@@ -149,14 +149,25 @@ impl Trigger {
     async fn run(self, payload: String) -> Result<ExitCode, Error> {
         let mut client = Client::new(&self.url)?;
         let mut own = None;
-        if client.is_here() && !client.is_there().await {
-            let suite = Suite::start(&Options { progress: Progress::Shown, ..options("dev".to_owned())? }).await?;
+        if client.is_here() && !client.is_there().await? {
+            let log = Arc::new(show::warning_line);
+            let suite = Suite::start(&Options { progress: Progress::Shown, log, ..options("dev".to_owned())? }).await?;
             client = Client::new(&suite.url)?;
             own = Some(suite);
         }
         let id = client.trigger(payload).await?;
         let mut steps = show::Steps::new(&id);
-        let workflow = client.follow(&id, |seen| steps.update(seen)).await?;
+        // The workflow of an event that was given up stays as it is, which the API cannot tell from one that waits.
+        let given_up = async {
+            match &own {
+                Some(suite) => suite.lambda.gave_up().await,
+                None => std::future::pending().await,
+            }
+        };
+        let workflow = tokio::select! {
+            workflow = client.follow(&id, |seen| steps.update(seen)) => workflow?,
+            error = given_up => return Err(error),
+        };
         steps.end(&workflow.status);
         drop(own);
         show::json(&workflow.answer);

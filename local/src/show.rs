@@ -3,7 +3,7 @@
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use local::{Error, Suite, client::Step};
 use owo_colors::{AnsiColors, OwoColorize};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 use std::{
     io::{IsTerminal, stderr},
     time::{Duration, Instant},
@@ -22,6 +22,14 @@ const COLOURS: [AnsiColors; 6] = [
 pub(crate) fn log_line(function: &str, line: &str) {
     let colour = COLOURS[function.bytes().map(usize::from).sum::<usize>() % COLOURS.len()];
     anstream::println!("{} {line}", format!("{function:<20} |").color(colour));
+}
+
+/// A line of a function's log on standard error, unless it is there for information only.
+pub(crate) fn warning_line(function: &str, line: &str) {
+    let level = serde_json::from_str::<Value>(line).unwrap_or_default()["level"].clone();
+    if !["TRACE", "DEBUG", "INFO"].iter().any(|quiet| level == *quiet) {
+        eprintln!("{function} | {line}");
+    }
 }
 
 /// An error in one line, on standard error.

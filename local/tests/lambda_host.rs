@@ -232,6 +232,8 @@ async fn an_asynchronous_event_is_answered_at_once_and_tried_three_times() {
 
     let event = r#"{"do":"fail", "n": 1.10}"#;
     assert_eq!(host.invoke("any-dev", "Event", event).await.status(), 202);
+    let error = host.lambda.gave_up().await.to_string();
+    assert!(error.contains("any-dev failed on its event 3 times"), "{error}");
     let body = host.on_failure().await;
     let seen = host.events_seen();
     assert_eq!(seen.len(), 4, "one that slept, three tries of one that failed");

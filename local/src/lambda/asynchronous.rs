@@ -76,6 +76,7 @@ impl Lambda {
         tries: u32,
         error: &[u8],
     ) {
+        self.given_up.send_replace(Some((function.template.name.clone(), tries)));
         let log = |line: String| (function.log)(&function.template.name, &line);
         let Some(queue) = &function.template.asynchronous.on_failure else {
             return log(format!("an event was given up after {tries} tries: there is no on-failure destination"));

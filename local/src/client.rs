@@ -6,6 +6,9 @@ use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 use std::time::Duration;
 
+/// How long a suite that is up may take to answer that it has no such route.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Talks to the API at one address.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -69,8 +72,18 @@ impl Client {
     }
 
     /// Whether something answers at the address.
-    pub async fn is_there(&self) -> bool {
-        !self.http.get(&self.url).send().await.is_err_and(|error| error.is_connect())
+    ///
+    /// # Errors
+    /// Something takes connections there and does not answer.
+    pub async fn is_there(&self) -> Result<bool, Error> {
+        match self.http.get(&self.url).timeout(ANSWER_TIMEOUT).send().await {
+            Err(error) if error.is_connect() => Ok(false),
+            Err(error) if error.is_timeout() => Err(Error::Api(format!(
+                "something listens at {} but does not answer yet: if it is `cargo local up`, wait until it says that the suite is up",
+                self.url
+            ))),
+            _ => Ok(true),
+        }
     }
 
     /// Posts `payload` and gives back the workflow's id.
@@ -138,7 +151,9 @@ impl Client {
             let text = response.text().await.map_err(failed)?;
             match status {
                 status if status.is_success() => return Ok(text),
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                StatusCode::TOO_MANY_REQUESTS => tokio::time::sleep(Duration::from_secs(1)).await,
+                // A POST may have taken effect all the same.
+                StatusCode::SERVICE_UNAVAILABLE if method != Method::POST => {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 status => {
@@ -155,4 +170,42 @@ impl Client {
 
 fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| Error::NotJson("the API's answer".to_owned(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Router, routing::any};
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_post_is_not_repeated_where_it_may_have_taken_effect() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&calls);
+        // Busy at first, then broken.
+        let answer = async move || match counted.fetch_add(1, Ordering::Relaxed) {
+            0 => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(answer))).await });
+        let error = Client::new(&url).expect("a client").trigger("{}".to_owned()).await.expect_err("503");
+        assert!(error.to_string().contains("503"), "{error}");
+        assert_eq!(calls.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn what_listens_and_does_not_answer_is_told_from_what_is_not_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let client = Client::new(&format!("http://{}", listener.local_addr().expect("an address"))).expect("a client");
+        let error = client.is_there().await.expect_err("no answer");
+        assert!(error.to_string().contains("does not answer yet"), "{error}");
+        drop(listener);
+        assert!(!client.is_there().await.expect("nothing listens"));
+    }
 }

@@ -12,6 +12,7 @@ use axum::{
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
@@ -36,13 +37,15 @@ async fn invoke(
     let event = if event.is_empty() { Bytes::from_static(b"{}") } else { event };
     let mut invocation = Invocation::new(event);
     let request_id = HeaderValue::from_str(&invocation.request_id);
-    let context = headers.get("x-amz-client-context").and_then(|context| BASE64_STANDARD.decode(context).ok());
-    invocation.client_context = context.and_then(|context| String::from_utf8(context).ok());
     let kind = headers.get("x-amz-invocation-type").and_then(|kind| kind.to_str().ok());
-    let mut response = match carry_out(&lambda, &function, kind.unwrap_or("RequestResponse"), invocation).await {
-        Ok(response) => response,
-        Err(refusal) => refusal.into_response(),
+    let response = match headers.get("x-amz-client-context").map(client_context).transpose() {
+        Ok(context) => {
+            invocation.client_context = context;
+            carry_out(&lambda, &function, kind.unwrap_or("RequestResponse"), invocation).await
+        }
+        Err(refusal) => Err(refusal),
     };
+    let mut response = response.unwrap_or_else(Refusal::into_response);
     if let Ok(request_id) = request_id {
         response.headers_mut().insert(REQUEST_ID, request_id);
     }
@@ -74,6 +77,13 @@ async fn carry_out(lambda: &Lambda, function: &str, kind: &str, invocation: Invo
         "DryRun" => Ok(StatusCode::NO_CONTENT.into_response()),
         kind => Err(Refusal::invocation_type(kind)),
     }
+}
+
+/// The client context as JSON in one line, as it goes into a header of the Runtime API.
+fn client_context(header: &HeaderValue) -> Result<String, Refusal> {
+    let context = BASE64_STANDARD.decode(header).map_err(|error| Refusal::client_context(&error))?;
+    let context: Value = serde_json::from_slice(&context).map_err(|error| Refusal::client_context(&error))?;
+    Ok(context.to_string())
 }
 
 /// The name in what a caller may write for a function: a name, a partial or a whole ARN, each with `:$LATEST` or not.
@@ -124,6 +134,14 @@ impl Refusal {
             status: StatusCode::BAD_REQUEST,
             kind: "InvalidRequestContentException",
             message: format!("Could not parse request body into json: {error}"),
+        }
+    }
+
+    fn client_context(error: &dyn std::error::Error) -> Self {
+        Self {
+            status: StatusCode::BAD_REQUEST,
+            kind: "InvalidRequestContentException",
+            message: format!("Client context must be a valid Base64-encoded JSON object: {error}"),
         }
     }
 

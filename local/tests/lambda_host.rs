@@ -71,8 +71,18 @@ async fn host_of_events(variables: &[(&str, &str)], max_age: Duration) -> Host {
 
 impl Host {
     async fn invoke(&self, function: &str, kind: &str, event: impl Into<reqwest::Body>) -> reqwest::Response {
+        self.invoke_with(r#"{"custom":1}"#, function, kind, event).await
+    }
+
+    async fn invoke_with(
+        &self,
+        context: &str,
+        function: &str,
+        kind: &str,
+        event: impl Into<reqwest::Body>,
+    ) -> reqwest::Response {
         let url = format!("{}/2015-03-31/functions/{function}/invocations", self.url);
-        let context = BASE64_STANDARD.encode(r#"{"custom":1}"#);
+        let context = BASE64_STANDARD.encode(context);
         let request = self.http.post(url).header("x-amz-invocation-type", kind).header("x-amz-client-context", context);
         request.body(event).send().await.expect("an answer")
     }
@@ -166,6 +176,20 @@ async fn failures_are_told_as_lambda_tells_them() {
     assert_eq!(host.error_type(json!({ "do": "hang" })).await, "Sandbox.Timedout");
     assert!((Duration::from_secs(1)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert_ne!(host.body(json!({})).await["pid"], second, "after a timeout too");
+    for _ in 0..5 {
+        assert!(host.body(json!({ "do": "answer and exit" })).await["pid"].is_u64(), "what was answered counts");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_context_is_handed_on_in_one_line() {
+    let host = host(&[]).await;
+    let answer = host.invoke_with("{\n  \"custom\": 1\n}", "any-dev", "RequestResponse", "{}").await;
+    assert_eq!(json(&answer.text().await.expect("a body"))["context"], r#"{"custom":1}"#);
+    let answer = host.invoke_with("custom", "any-dev", "RequestResponse", "{}").await;
+    assert_eq!(answer.status(), 400);
+    assert_eq!(answer.headers()["x-amzn-errortype"], "InvalidRequestContentException");
 }
 
 #[tokio::test]

@@ -154,6 +154,8 @@ impl Environment {
         }
         loop {
             tokio::select! {
+                // A function that answers and then exits has answered.
+                biased;
                 call = self.calls.recv() => match call {
                     Some(Call::Done(id, outcome)) if id == *request_id => return bounded(outcome),
                     Some(Call::Next) => self.is_ready = true,
@@ -162,8 +164,10 @@ impl Environment {
                 },
                 exit = self.child.wait() => {
                     self.kill();
-                    let reason = exited(exit);
-                    return Outcome::failure("Runtime.ExitError", &format!("RequestId: {request_id} Error: {reason}"));
+                    return self.answered(request_id).unwrap_or_else(|| {
+                        let reason = exited(exit);
+                        Outcome::failure("Runtime.ExitError", &format!("RequestId: {request_id} Error: {reason}"))
+                    });
                 }
                 () = sleep_until(deadline) => {
                     self.kill();
@@ -173,6 +177,14 @@ impl Environment {
                 }
             }
         }
+    }
+
+    /// The outcome that was taken from the function and is not yet read.
+    fn answered(&mut self, request_id: &str) -> Option<Outcome> {
+        std::iter::from_fn(|| self.calls.try_recv().ok()).find_map(|call| match call {
+            Call::Done(id, outcome) if id == request_id => Some(bounded(outcome)),
+            _ => None,
+        })
     }
 
     /// The answer to the function's request for the next event.
@@ -286,8 +298,9 @@ fn forward(
 ) {
     let (function, log, last_line) = (function.to_owned(), Arc::clone(log), Arc::clone(last_line));
     tokio::spawn(async move {
-        let mut lines = BufReader::new(output).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        let mut lines = BufReader::new(output).split(b'\n');
+        while let Ok(Some(line)) = lines.next_segment().await {
+            let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(&line)).into_owned();
             log(&function, &line);
             *last_line.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
         }

@@ -18,6 +18,9 @@ use tokio::{
 /// moto and all that it needs, each package at one version and by its hash.
 const REQUIREMENTS: &str = include_str!("../requirements.txt");
 
+/// Makes Python print its version, as far as an installation is made for one.
+const VERSION: [&str; 2] = ["-c", "import sys; print(*sys.version_info[:2])"];
+
 /// The program that serves moto, and ends with its standard input.
 const SERVE: &str = include_str!("serve_moto.py");
 
@@ -49,14 +52,15 @@ pub async fn install(folder: &Path, progress: Progress) -> Result<PathBuf, Error
     }
     let environment = folder.join("python");
     let interpreter = environment.join("bin/python");
-    // Written last, so that an installation that was cut off is done again.
-    let installed = environment.join("requirements.txt");
-    if fs::read_to_string(&installed).is_ok_and(|text| text == REQUIREMENTS) {
+    // Written last, so that an installation that was cut off is done again; so is one whose Python is gone or another.
+    let stamp = environment.join("installed.txt");
+    let now = run(Command::new(&interpreter).args(VERSION)).await.map(|version| format!("# {version}{REQUIREMENTS}"));
+    if now.is_ok_and(|now| fs::read_to_string(&stamp).is_ok_and(|installed| installed == now)) {
         return Ok(interpreter);
     }
     let _step = progress.step("Installing moto, which stands in for Step Functions and SQS (once)");
-    let version = run(Command::new("python3").args(["-c", "import sys; print(*sys.version_info[:2])"])).await?;
-    let version: Vec<u32> = version.split_whitespace().filter_map(|part| part.parse().ok()).collect();
+    let python = run(Command::new("python3").args(VERSION)).await?;
+    let version: Vec<u32> = python.split_whitespace().filter_map(|part| part.parse().ok()).collect();
     if version.as_slice() < [3, 10].as_slice() {
         return Err(Error::Python(format!("python3 is {version:?}")));
     }
@@ -65,7 +69,7 @@ pub async fn install(folder: &Path, progress: Progress) -> Result<PathBuf, Error
     fs::write(&requirements, REQUIREMENTS)?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement"];
     run(Command::new(&interpreter).args(pip).arg(&requirements)).await?;
-    fs::rename(&requirements, &installed)?;
+    fs::write(&stamp, format!("# {python}{REQUIREMENTS}"))?;
     Ok(interpreter)
 }
 

@@ -4,8 +4,11 @@ use std::{io, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file that must be there cannot be read.
-    #[error("{path} cannot be read ({error}): run the command inside the project", path = .0.display(), error = .1)]
+    #[error("{path} cannot be read: {error}", path = .0.display(), error = .1)]
     Unreadable(PathBuf, io::Error),
+    /// There is no template in this folder or above.
+    #[error("there is no template.yaml in {path} or above: run the command inside the project", path = .0.display())]
+    NoProject(PathBuf),
     /// `template.yaml`, or what it refers to, cannot be used.
     #[error("template.yaml: {0}")]
     Template(String),
@@ -15,6 +18,9 @@ pub enum Error {
     /// Something else listens where the suite should.
     #[error("port {0} is in use: end what listens there, or choose another with --port")]
     PortInUse(u16),
+    /// The three ports of a suite do not fit above this one.
+    #[error("port {0} is too high: the suite takes it and the two above, and the last port is 65535")]
+    PortTooHigh(u16),
     /// There is no Python to run moto with.
     #[error("Python 3.10 or newer is needed for Step Functions: {0}")]
     Python(String),

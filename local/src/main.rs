@@ -183,8 +183,10 @@ impl Invoke {
 
     async fn run(self, event: Box<RawValue>) -> Result<ExitCode, Error> {
         let log = Arc::new(|function: &str, line: &str| eprintln!("{function} | {line}"));
-        let suite = Suite::start(&Options { progress: Progress::Shown, log, ..options(self.environment)? }).await?;
-        let function = suite.function(&self.function)?.name.clone();
+        let options = Options { progress: Progress::Shown, log, ..options(self.environment)? };
+        // A slip of the pen is told before anything is built.
+        let function = options.template()?.function(&self.function)?.name.clone();
+        let suite = Suite::start(&options).await?;
         let invocation = Invocation::new(event.get().to_owned().into());
         let outcome = suite.lambda.invoke(&function, &invocation).await;
         drop(suite);

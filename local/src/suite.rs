@@ -52,6 +52,14 @@ impl Options {
             log: Arc::new(|_, _| {}),
         }
     }
+
+    /// The project's template.
+    ///
+    /// # Errors
+    /// It cannot be read, or says what cannot be run here.
+    pub fn template(&self) -> Result<Template, Error> {
+        Template::read(&self.project.join("template.yaml"), &self.parameters)
+    }
 }
 
 impl fmt::Debug for Options {
@@ -87,7 +95,7 @@ impl Suite {
     /// Whatever keeps it from running; nothing is left behind.
     pub async fn start(options: &Options) -> Result<Self, Error> {
         let progress = options.progress;
-        let mut template = Template::read(&options.project.join("template.yaml"), &options.parameters)?;
+        let mut template = options.template()?;
         for function in &mut template.functions {
             function.variables.extend(options.variables.get(&function.logical_id).cloned().unwrap_or_default());
         }
@@ -117,18 +125,6 @@ impl Suite {
         drop(step);
         Ok(suite)
     }
-
-    /// The function of this logical id or name.
-    ///
-    /// # Errors
-    /// There is none.
-    pub fn function(&self, name: &str) -> Result<&Function, Error> {
-        let functions = &self.template.functions;
-        functions.iter().find(|function| function.logical_id == name || function.name == name).ok_or_else(|| {
-            let known: Vec<_> = functions.iter().map(|function| function.logical_id.as_str()).collect();
-            Error::UnknownFunction(name.to_owned(), known.join(", "))
-        })
-    }
 }
 
 impl Drop for Suite {
@@ -145,7 +141,7 @@ fn ports(first: u16) -> Result<[u16; 3], Error> {
     match first {
         0 => Ok([0; 3]),
         1..=65_533 => Ok([first, first + 1, first + 2]),
-        _ => Err(Error::PortInUse(first)),
+        _ => Err(Error::PortTooHigh(first)),
     }
 }
 
@@ -188,8 +184,5 @@ fn surroundings(aws: &str, lambda: &str) -> BTreeMap<String, String> {
 /// There is none.
 pub fn project_of(from: &Path) -> Result<PathBuf, Error> {
     let found = from.ancestors().find(|folder| folder.join("template.yaml").is_file());
-    found.map(Path::to_owned).ok_or_else(|| {
-        let missing = io::Error::from(io::ErrorKind::NotFound);
-        Error::Unreadable(from.join("template.yaml"), missing)
-    })
+    found.map(Path::to_owned).ok_or_else(|| Error::NoProject(from.to_owned()))
 }

@@ -92,6 +92,18 @@ impl Template {
         Self::parse(&text, folder, parameters).map_err(Error::Template)
     }
 
+    /// The function of this logical id or name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn function(&self, name: &str) -> Result<&Function, Error> {
+        let functions = &self.functions;
+        functions.iter().find(|function| function.logical_id == name || function.name == name).ok_or_else(|| {
+            let known: Vec<_> = functions.iter().map(|function| function.logical_id.as_str()).collect();
+            Error::UnknownFunction(name.to_owned(), known.join(", "))
+        })
+    }
+
     fn parse(text: &str, folder: &Path, parameters: &BTreeMap<String, String>) -> Result<Self, String> {
         let document = intrinsics::long_form(text)?;
         // serde_json keeps the keys of a map in an order that differs by what else is built.

@@ -81,6 +81,17 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn a_wrong_argument_is_told_for_what_it_is() {
+    let error = |arguments: &[&str]| error_line(&local(&project(), "marker-wrong", arguments).output().expect("runs"));
+    let high = error(&["up", "--port", "65534"]);
+    assert!(high.contains("65534 is too high"), "{high}");
+    for arguments in [["trigger", "--data", "@gone.json"].as_slice(), &["invoke", "Task1Function", "-e", "gone.json"]] {
+        let gone = error(arguments);
+        assert!(gone.contains("gone.json cannot be read") && !gone.contains("inside the project"), "{gone}");
+    }
+}
+
+#[test]
 fn a_template_error_is_one_line() {
     let folder = scratch(
         "Parameters: {Environment: {Type: String}}\nResources:\n  F:\n    Type: AWS::Serverless::Function\n    Properties:\n      CodeUri: !Ref Nothing\n",
@@ -162,6 +173,7 @@ fn invoke_prints_the_functions_answer() {
     let output = local(&project(), "marker-invoke", &["invoke", "Task3", "--event", event]).output().expect("runs");
     let error = error_line(&output);
     assert!(error.contains("Task3") && error.contains("ApiFunction, Task1Function"), "{error}");
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("Building"), "told before the build");
 }
 
 fn send(signal: &str, process: &impl ToString) {

@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncBufReadExt, BufReader},
-    process::{Child, ChildStderr, Command},
+    process::{Child, ChildStderr, ChildStdin, Command},
     task::JoinHandle,
     time::{sleep, timeout},
 };
@@ -33,6 +33,8 @@ pub struct Moto {
     /// Where it takes the AWS API's calls.
     pub url: String,
     process: Child,
+    /// moto ends with it, and so would [`Moto::ended`] end it: `wait` closes what of the input the process still has.
+    _stdin: Option<ChildStdin>,
     last_line: JoinHandle<Option<String>>,
 }
 
@@ -107,7 +109,8 @@ impl Moto {
             .spawn()
             .map_err(|error| Error::Moto(error.to_string()))?;
         let last_line = tokio::spawn(last_line(process.stderr.take()));
-        let mut moto = Self { url: String::new(), process, last_line };
+        let stdin = process.stdin.take();
+        let mut moto = Self { url: String::new(), process, _stdin: stdin, last_line };
         let mut ready = String::new();
         if let Some(stdout) = moto.process.stdout.take() {
             let read = timeout(START_TIMEOUT, BufReader::new(stdout).read_line(&mut ready)).await;

@@ -270,6 +270,8 @@ async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_does_not_outlive_moto() {
     let (mut child, _) = up("marker-moto");
+    // It does not end by being watched.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     let (moto, _) = processes("marker-moto").into_iter().find(|(_, line)| line.contains("moto")).expect("moto runs");
     send("KILL", &moto);
     assert_eq!(ended(&mut child).await.code(), Some(1));

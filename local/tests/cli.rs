@@ -207,9 +207,10 @@ async fn an_interrupted_command_has_not_succeeded() {
     let url = format!("http://{}", silent.local_addr().expect("an address"));
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let mut child = local(&project(), "marker-signal", &["trigger", "--url", &url]).spawn().expect("runs");
-        silent.accept().expect("a connection");
+        let (_connection, _) = silent.accept().expect("a connection");
         send(signal, &child.id());
-        assert_eq!(ended(&mut child).await.code(), Some(code), "{signal}");
+        let status = ended(&mut child).await;
+        assert_eq!(status.code(), Some(code), "{signal}: {status}");
     }
 }
 

@@ -30,21 +30,24 @@ pub async fn functions(project: &Path, functions: &[Function]) -> Result<Vec<Pat
     let crates = functions.iter().map(|function| crate_of(function, &metadata.packages));
     let crates = crates.collect::<Result<Vec<_>, Error>>()?;
 
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo
-        .args(["build", "--release", "--bins", "--message-format=json-render-diagnostics"])
-        .args(crates.iter().flat_map(|package| ["--package", package.name.as_str()]))
-        .current_dir(project);
-    let built = process::output(&mut cargo).await.map_err(unstarted)?;
-    if !built.status.success() {
-        return Err(Error::Build("cargo has said why, above".to_owned()));
-    }
     let mut binaries = BTreeMap::new();
-    for message in Message::parse_stream(built.stdout.as_slice()) {
-        if let Message::CompilerArtifact(artifact) = message?
-            && let Some(binary) = artifact.executable
-        {
-            binaries.insert(artifact.package_id, binary.into_std_path_buf());
+    // One after the other, because a build of several gives each the features that any of them asks for.
+    for package in &crates {
+        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        cargo
+            .args(["build", "--release", "--bins", "--message-format=json-render-diagnostics"])
+            .args(["--package", package.name.as_str()])
+            .current_dir(project);
+        let built = process::output(&mut cargo).await.map_err(unstarted)?;
+        if !built.status.success() {
+            return Err(Error::Build("cargo has said why, above".to_owned()));
+        }
+        for message in Message::parse_stream(built.stdout.as_slice()) {
+            if let Message::CompilerArtifact(artifact) = message?
+                && let Some(binary) = artifact.executable
+            {
+                binaries.insert(artifact.package_id, binary.into_std_path_buf());
+            }
         }
     }
     let binary_of = |package: &Package| match binaries.get(&package.id) {

@@ -303,9 +303,9 @@ mod tests {
         assert_eq!(trigger.variables, BTreeMap::from([("ENVIRONMENT".to_owned(), "test".to_owned())]));
         assert_eq!(trigger.timeout, Duration::from_secs(30));
         assert!(trigger.json_log && trigger.code.ends_with("functions/trigger"));
-        let on_failure = Some("trigger-on-failure-test".to_owned());
+        let on_failure = Some("OnFailureQueue".to_owned());
         assert_eq!(trigger.asynchronous, Asynchronous { retries: 2, max_age: Duration::from_hours(6), on_failure });
-        assert_eq!(template.queues, ["trigger-on-failure-test"]);
+        assert_eq!(template.queues, ["OnFailureQueue"]);
         assert_eq!(template.state_machines[0].name, "orchestration-test");
         let task1 = "arn:aws:lambda:us-east-1:123456789012:function:Task1-test";
         assert!(template.state_machines[0].definition.contains(task1));

@@ -10,7 +10,7 @@ use tracing::error;
 /// Everything that a request can be answered with instead of what it asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
-    #[error("there is no such route: POST /trigger-workflow starts a workflow, GET /workflows/ID follows it")]
+    #[error("there is no such route: GET /openapi.json describes those that there are")]
     NoSuchRoute,
     #[error("this route does not take {0}: the Allow header lists what it takes")]
     MethodNotAllowed(Method),
@@ -18,8 +18,22 @@ pub(crate) enum ApiError {
     UnsupportedMediaType,
     #[error(transparent)]
     Payload(#[from] PayloadError),
+    #[error("Idempotency-Key takes one key of 1 to 255 visible ASCII characters, bare or between double quotes")]
+    InvalidIdempotencyKey,
+    #[error("the idempotency key was used with another body: send the body that it was first used with, or a new key")]
+    IdempotencyKeyReused,
+    #[error("the query takes {0}")]
+    InvalidParameter(&'static str),
+    #[error("the cursor leads to no page: it is the `next` of an answer to the same query, and is good for 24 hours")]
+    UnknownCursor,
     #[error("no workflow has this id")]
     UnknownWorkflow,
+    #[error("the workflow has not started yet: send the request again later")]
+    WorkflowPending,
+    #[error("the workflow has finished: it is {0}")]
+    WorkflowFinished(String),
+    #[error("the workflow cannot be redriven: {0}")]
+    NotRedrivable(String),
     #[error("too many requests are under way: send the request again later")]
     Throttled,
     #[error("a service behind the API is out of reach: send the request again later")]
@@ -59,6 +73,13 @@ impl ApiError {
             Self::Payload(PayloadError::Empty | PayloadError::NotJson(_)) => {
                 (StatusCode::BAD_REQUEST, "/problems/invalid-json")
             }
+            Self::InvalidIdempotencyKey => (StatusCode::BAD_REQUEST, "/problems/invalid-idempotency-key"),
+            Self::IdempotencyKeyReused => (StatusCode::UNPROCESSABLE_ENTITY, "/problems/idempotency-key-reused"),
+            Self::InvalidParameter(_) => (StatusCode::BAD_REQUEST, "/problems/invalid-parameter"),
+            Self::UnknownCursor => (StatusCode::NOT_FOUND, "/problems/unknown-cursor"),
+            Self::WorkflowPending => (StatusCode::CONFLICT, "/problems/workflow-pending"),
+            Self::WorkflowFinished(_) => (StatusCode::CONFLICT, "/problems/workflow-finished"),
+            Self::NotRedrivable(_) => (StatusCode::CONFLICT, "/problems/not-redrivable"),
             Self::UnknownWorkflow => (StatusCode::NOT_FOUND, "/problems/unknown-workflow"),
             Self::Throttled => (StatusCode::TOO_MANY_REQUESTS, "/problems/throttled"),
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable"),
@@ -76,7 +97,7 @@ impl IntoResponse for ApiError {
             problem = problem.with_title(title);
         }
         let mut response = problem.into_response();
-        if matches!(self, Self::Throttled | Self::Unavailable) {
+        if matches!(self, Self::Throttled | Self::Unavailable | Self::WorkflowPending) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

@@ -1,30 +1,45 @@
 //! The API function: takes requests in, hands them to the trigger function, and tells what became of them.
+//!
+//! Its contract is `openapi.json`, which it serves itself.
 
+mod arn;
 mod error;
+mod event;
+mod idempotency_key;
 mod trigger_workflow;
 mod workflows;
+
+pub use event::InvalidEvent;
 
 use axum::{
     Router,
     body::to_bytes,
     extract::DefaultBodyLimit,
-    http::Method,
-    response::Response,
+    http::{Method, header},
+    response::{IntoResponse, Response},
     routing::{get, post},
 };
 use error::ApiError;
-use lambda_http::{Body, Request};
-use shared::settings::Environment;
-use std::convert::Infallible;
+use lambda_http::{Adapter, Body, LambdaEvent, Request, RequestExt, Service, service_fn};
+use serde_json::value::RawValue;
+use shared::{deadline::before_deadline, settings::Environment};
+use std::{convert::Infallible, sync::Arc};
 use tower::ServiceExt;
+use trigger_workflow::Keys;
+use workflows::Succeeded;
+
+/// The OpenAPI 3.1 document of the routes.
+pub const OPENAPI: &str = include_str!("../openapi.json");
 
 /// What the routes work with. Built once, during init.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Api {
     lambda: aws_sdk_lambda::Client,
     step_functions: aws_sdk_sfn::Client,
     trigger_function: String,
     state_machine: String,
+    keys: Keys,
+    succeeded: Succeeded,
 }
 
 impl Api {
@@ -36,6 +51,8 @@ impl Api {
             step_functions,
             trigger_function: environment.trigger_function(),
             state_machine: environment.state_machine(),
+            keys: Keys::default(),
+            succeeded: Succeeded::default(),
         }
     }
 }
@@ -44,22 +61,37 @@ impl Api {
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/trigger-workflow", post(trigger_workflow::post))
-        .route("/workflows/{workflowId}", get(workflows::get))
+        .route("/workflows", get(workflows::list::get))
+        .route("/workflows/{workflowId}", get(workflows::get).delete(workflows::stop::delete))
         .route("/workflows/{workflowId}/steps", get(workflows::steps::get))
+        .route("/workflows/{workflowId}/redrive", post(workflows::redrive::post))
+        .route("/openapi.json", get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI)))
         .fallback(async || ApiError::NoSuchRoute)
         .method_not_allowed_fallback(async |method: Method| ApiError::MethodNotAllowed(method))
         // A payload has its own limit, and API Gateway and Lambda bound what comes this far.
         .layer(DefaultBodyLimit::disable())
-        .with_state(api)
+        .with_state(Arc::new(api))
 }
 
-/// Answers one request by the `routes`, with the body whole: what `lambda_http` serves side by side must be `Sync`,
-/// which a body that still streams is not.
+/// Answers one event of the HTTP API by the `routes`: a response in payload format 2.0, as JSON.
 ///
 /// # Errors
-/// None: every failure is an answer.
-pub async fn answer(routes: Router, request: Request) -> Result<Response<Body>, Infallible> {
-    let (parts, body) = routes.oneshot(request).await?.into_parts();
+/// The event is none of an HTTP API. Whatever a client sends has an answer.
+pub async fn handle(
+    routes: Router,
+    event: LambdaEvent<Box<RawValue>>,
+) -> Result<impl serde::Serialize + Send + Sync + 'static, InvalidEvent> {
+    let request = event::read(&event.payload)?;
+    let mut service = Adapter::from(service_fn(async |request| answer(routes.clone(), request).await));
+    let Ok(response) = service.call(LambdaEvent::new(request, event.context)).await;
+    Ok(response)
+}
+
+async fn answer(routes: Router, request: Request) -> Result<Response<Body>, Infallible> {
+    let context = request.lambda_context();
+    let response = before_deadline(&context, routes.oneshot(request)).await;
+    let response = response.unwrap_or_else(|| Ok(ApiError::Unavailable.into_response()));
+    let (parts, body) = response?.into_parts();
     // Every body here is in memory already, so reading it to its end neither waits nor fails.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     Ok(Response::from_parts(parts, Body::from(String::from_utf8_lossy(&body).into_owned())))

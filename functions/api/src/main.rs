@@ -1,7 +1,7 @@
 //! The wiring of the API function.
 
 use api::Api;
-use lambda_http::{run_concurrent, service_fn};
+use lambda_http::{lambda_runtime::run_concurrent, service_fn};
 use shared::{
     aws,
     settings::{self, Environment},
@@ -16,6 +16,6 @@ fn main() -> ExitCode {
         let lambda = aws_sdk_lambda::Client::new(&config);
         let step_functions = aws_sdk_sfn::Client::new(&config);
         let routes = api::router(Api::new(lambda, step_functions, &environment));
-        run_concurrent(service_fn(move |request| api::answer(routes.clone(), request))).await
+        run_concurrent(service_fn(move |event| api::handle(routes.clone(), event))).await
     })
 }

@@ -1,17 +1,20 @@
 //! `POST /trigger-workflow`
 
-use crate::{Api, ApiError};
+use crate::{Api, ApiError, arn::FunctionArn, idempotency_key::KeyedId, workflows};
 use aws_sdk_lambda::{primitives::Blob, types::InvocationType};
 use axum::{
     Json,
     body::Bytes,
     extract::State,
     http::{HeaderMap, header},
-    response::IntoResponse,
+    response::{IntoResponse, Response},
 };
 use mime::Mime;
+use quick_cache::sync::Cache;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use shared::{WorkflowId, event::TriggerEvent, payload, telemetry};
+use std::sync::Arc;
 use tracing::{Instrument, info};
 
 #[derive(Serialize)]
@@ -21,18 +24,25 @@ struct Accepted {
     workflow_id: WorkflowId,
 }
 
-/// Accepts a payload: mints its workflow id and leaves both with Lambda's queue for the trigger function.
+/// Accepts a payload: mints its workflow id, or derives it from the request's idempotency key, and leaves both with
+/// Lambda's queue for the trigger function.
 pub(crate) async fn post(
-    State(api): State<Api>,
+    State(api): State<Arc<Api>>,
+    function: FunctionArn,
+    KeyedId(keyed): KeyedId,
     headers: HeaderMap,
     body: Bytes,
-) -> Result<impl IntoResponse, ApiError> {
+) -> Result<Response, ApiError> {
     if !is_json(&headers) {
         return Err(ApiError::UnsupportedMediaType);
     }
     let payload = payload::check(&body)?;
-    let workflow_id = WorkflowId::mint();
+    let workflow_id = keyed.unwrap_or_else(WorkflowId::mint);
     async {
+        if keyed.is_some() && is_replay(&api, &function, workflow_id, payload.get()).await? {
+            info!("replayed");
+            return Ok(([("idempotency-replayed", "true")], accepted(workflow_id)).into_response());
+        }
         let event = serde_json::to_vec(&TriggerEvent { workflow_id, payload }).map_err(ApiError::internal)?;
         api.lambda
             .invoke()
@@ -43,11 +53,54 @@ pub(crate) async fn post(
             .await
             .map_err(|error| ApiError::aws("Invoke", &error))?;
         info!("accepted");
-        let location = [(header::LOCATION, format!("/workflows/{workflow_id}"))];
-        Ok((location, Json(Accepted { message: "Workflow triggered!", workflow_id })))
+        Ok(accepted(workflow_id).into_response())
     }
     .instrument(telemetry::workflow_span(&workflow_id.to_string()))
     .await
+}
+
+fn accepted(workflow_id: WorkflowId) -> impl IntoResponse {
+    let location = [(header::LOCATION, format!("/workflows/{workflow_id}"))];
+    (location, Json(Accepted { message: "Workflow triggered!", workflow_id }))
+}
+
+/// What this process knows of the payloads that came under idempotency keys, by their workflow ids. Step Functions
+/// is what decides; this spares it calls, and tells a second payload from the first while that has not started yet.
+#[derive(Debug)]
+pub(crate) struct Keys(Cache<WorkflowId, Key>);
+
+#[derive(Clone, Copy, Debug)]
+struct Key {
+    payload: [u8; 32],
+    has_started: bool,
+}
+
+impl Default for Keys {
+    fn default() -> Self {
+        Self(Cache::new(4_096))
+    }
+}
+
+/// Whether the workflow of a key has started already, with this very payload. Where it has not, another event for it
+/// does no harm: the trigger starts an id once.
+async fn is_replay(api: &Api, function: &FunctionArn, id: WorkflowId, payload: &str) -> Result<bool, ApiError> {
+    let digest = |text: &str| <[u8; 32]>::from(Sha256::digest(text));
+    let ours = digest(payload);
+    let known = api.keys.0.get(&id);
+    let key = match known {
+        Some(key) if key.has_started => key,
+        _ => match workflows::describe(api, function, &id).await? {
+            Some(execution) => {
+                // Step Functions leaves the input out only where it is encrypted with a key that the API may not use.
+                let input =
+                    execution.input.ok_or_else(|| ApiError::internal("the execution's input cannot be read"))?;
+                Key { payload: digest(&input), has_started: true }
+            }
+            None => known.unwrap_or(Key { payload: ours, has_started: false }),
+        },
+    };
+    api.keys.0.insert(id, key);
+    if key.payload == ours { Ok(key.has_started) } else { Err(ApiError::IdempotencyKeyReused) }
 }
 
 /// `application/json` or any `+json`, in UTF-8 where a charset is named.

@@ -1,25 +1,32 @@
-//! `GET /workflows/{workflowId}`
+//! `GET /workflows/{workflowId}`, and what all routes below `/workflows` share.
 
-mod arn;
+pub(crate) mod list;
+pub(crate) mod redrive;
 pub(crate) mod steps;
+pub(crate) mod stop;
 
-use crate::{Api, ApiError};
+use crate::arn::FunctionArn;
+use crate::{Api, ApiError, arn};
 use aws_sdk_sfn::{
     operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
     primitives::{DateTime, DateTimeFormat},
     types::ExecutionStatus,
 };
 use axum::{
-    Extension, Json,
-    extract::{FromRequestParts, Path, State},
-    http::{header, request::Parts},
+    Json,
+    extract::{FromRequestParts, Path, Query, State},
+    http::{StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
-use lambda_http::Context;
-use serde::Serialize;
+use quick_cache::{Weighter, sync::Cache};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use shared::WorkflowId;
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::time::{Instant, sleep};
 
 /// How long an accepted event can wait for its start: the `MaximumEventAgeInSeconds` of the trigger function in
 /// `template.yaml`, and a margin for its last try.
@@ -28,8 +35,11 @@ const EVENT_WAIT: Duration = Duration::from_mins(6 * 60 + 10);
 /// How far this clock and the one that minted an id may differ.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
 
+/// The longest that an answer is held for a workflow to end, in seconds. API Gateway gives up after 30.
+const MAX_WAIT_SECONDS: u8 = 20;
+
 /// What a caller may know of a workflow. Times are RFC 3339.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Workflow {
     workflow_id: WorkflowId,
@@ -77,6 +87,29 @@ impl IntoResponse for Workflow {
     }
 }
 
+/// Workflows that have succeeded, for a while: `DescribeExecution` has 15 calls a second for a whole account. Those
+/// that ended otherwise are read afresh, because a redrive, through whatever door, makes them run again.
+#[derive(Debug)]
+pub(crate) struct Succeeded(Cache<WorkflowId, Workflow, Bytes>);
+
+/// Weighs a workflow by its output.
+#[derive(Clone, Debug)]
+struct Bytes;
+
+impl Weighter<WorkflowId, Workflow> for Bytes {
+    fn weight(&self, _: &WorkflowId, workflow: &Workflow) -> u64 {
+        let output = workflow.output.as_ref().map_or(0, |output| output.get().len());
+        u64::try_from(output).unwrap_or(u64::MAX).saturating_add(256)
+    }
+}
+
+impl Default for Succeeded {
+    fn default() -> Self {
+        // 8 MiB: a small part of the function's memory, and room for thousands of small outputs.
+        Self(Cache::with_weighter(1_024, 8 << 20, Bytes))
+    }
+}
+
 /// The id in the path. What cannot be one is the id of no workflow.
 pub(crate) struct Id(WorkflowId);
 
@@ -89,32 +122,104 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     }
 }
 
-/// Tells how a workflow stands.
-pub(crate) async fn get(
-    State(api): State<Api>,
-    Extension(context): Extension<Context>,
-    Id(workflow_id): Id,
-) -> Result<Workflow, ApiError> {
-    let execution = arn::execution(&context.invoked_function_arn, &api.state_machine, &workflow_id)?;
-    match api.step_functions.describe_execution().execution_arn(execution).send().await {
-        Ok(execution) => Workflow::described(workflow_id, execution),
-        Err(error) => match error.as_service_error() {
-            Some(DescribeExecutionError::ExecutionDoesNotExist(_)) if may_be_waiting(&workflow_id) => {
-                Ok(Workflow::pending(workflow_id))
+/// How long the answer may be held.
+pub(crate) struct Wait(Duration);
+
+impl<S: Send + Sync> FromRequestParts<S> for Wait {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        #[derive(Deserialize)]
+        struct Parameters {
+            wait: Option<u8>,
+        }
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(Parameters { wait })) if wait <= Some(MAX_WAIT_SECONDS) => {
+                Ok(Self(Duration::from_secs(wait.unwrap_or(0).into())))
             }
-            Some(DescribeExecutionError::ExecutionDoesNotExist(_)) => Err(ApiError::UnknownWorkflow),
+            _ => Err(ApiError::InvalidParameter("wait once, in whole seconds from 0 to 20")),
+        }
+    }
+}
+
+/// Tells how a workflow stands, once it has ended or the time to wait for that is over.
+pub(crate) async fn get(
+    State(api): State<Arc<Api>>,
+    function: FunctionArn,
+    Id(workflow_id): Id,
+    Wait(wait): Wait,
+) -> Result<Workflow, ApiError> {
+    let end = Instant::now() + wait;
+    let mut pause = Duration::from_millis(100);
+    loop {
+        let workflow = read(&api, &function, workflow_id).await;
+        let may_change = match &workflow {
+            Ok(workflow) => !workflow.is_finished(),
+            Err(error) => matches!(error, ApiError::Throttled),
+        };
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() || !may_change {
+            return workflow;
+        }
+        sleep(pause.min(left)).await;
+        pause = (pause * 2).min(Duration::from_secs(2));
+    }
+}
+
+async fn read(api: &Api, function: &FunctionArn, id: WorkflowId) -> Result<Workflow, ApiError> {
+    if let Some(workflow) = api.succeeded.0.get(&id) {
+        return Ok(workflow);
+    }
+    let Some(execution) = describe(api, function, &id).await? else {
+        return if may_be_waiting(&id) { Ok(Workflow::pending(id)) } else { Err(ApiError::UnknownWorkflow) };
+    };
+    let workflow = Workflow::described(id, execution)?;
+    if workflow.status == ExecutionStatus::Succeeded.as_str() && workflow.output.is_some() {
+        api.succeeded.0.insert(id, workflow.clone());
+    }
+    Ok(workflow)
+}
+
+/// The execution of a workflow, if it has started.
+pub(crate) async fn describe(
+    api: &Api,
+    function: &FunctionArn,
+    id: &WorkflowId,
+) -> Result<Option<DescribeExecutionOutput>, ApiError> {
+    let execution = function.execution(&api.state_machine, id)?;
+    match api.step_functions.describe_execution().execution_arn(execution).send().await {
+        Ok(execution) => Ok(Some(execution)),
+        Err(error) => match error.as_service_error() {
+            Some(DescribeExecutionError::ExecutionDoesNotExist(_)) => Ok(None),
             _ => Err(ApiError::aws("DescribeExecution", &error)),
         },
     }
 }
 
-/// Whether an event with this id may still be on its way to the state machine. Only ids of the API's own making
-/// carry the time that tells.
+/// Whether an event with this id may still be on its way to the state machine. An id of the API's own minting carries
+/// the time that tells; one from an idempotency key carries none, and has the benefit of the doubt.
 fn may_be_waiting(id: &WorkflowId) -> bool {
-    id.minted_at().is_some_and(|minted| match SystemTime::now().duration_since(minted) {
-        Ok(age) => age <= EVENT_WAIT,
-        Err(ahead) => ahead.duration() <= CLOCK_SKEW,
-    })
+    id.is_from_digest()
+        || id.minted_at().is_some_and(|minted| match SystemTime::now().duration_since(minted) {
+            Ok(age) => age <= EVENT_WAIT,
+            Err(ahead) => ahead.duration() <= CLOCK_SKEW,
+        })
+}
+
+/// Why nothing can be done to a workflow that Step Functions does not know.
+fn not_started(id: &WorkflowId) -> ApiError {
+    if may_be_waiting(id) { ApiError::WorkflowPending } else { ApiError::UnknownWorkflow }
+}
+
+/// The answer to a request that changes a workflow: it is under way, and `Location` tells how it goes.
+fn accepted(workflow_id: WorkflowId) -> impl IntoResponse {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Accepted {
+        workflow_id: WorkflowId,
+    }
+    let location = [(header::LOCATION, format!("/workflows/{workflow_id}"))];
+    (StatusCode::ACCEPTED, location, Json(Accepted { workflow_id }))
 }
 
 fn rfc3339(time: Option<&DateTime>) -> Option<String> {

@@ -5,7 +5,7 @@ use lambda_runtime::{Diagnostic, LambdaEvent, run_concurrent, service_fn};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 use std::process::ExitCode;
-use tracing::Instrument;
+use tracing::{Instrument, error};
 
 /// The event of a step's function: the `Payload` that every task state of the definition builds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ where
         async move {
             let event = read(&event.payload)?;
             let span = telemetry::workflow_span(&event.workflow_id.to_string());
-            step(event).instrument(span).await.map_err(Into::into)
+            let outcome = step(event).instrument(span.clone()).await.map_err(Into::into);
+            outcome.inspect_err(|Diagnostic { error_type, .. }| span.in_scope(|| error!(error = error_type, "failed")))
         }
     })))
 }

@@ -9,8 +9,8 @@ use uuid::Uuid;
 /// Names a workflow from the answer to its POST to the end of its execution, whose name it is.
 ///
 /// A UUID in its canonical form (lower case, hyphens: RFC 9562 section 4), so that one workflow has one spelling and
-/// the spelling is a valid execution name. The API mints version 7; a direct invocation of the trigger brings the
-/// request id of its event.
+/// the spelling is a valid execution name. The API mints version 7, or derives version 8 from an idempotency key; a
+/// direct invocation of the trigger brings the request id of its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct WorkflowId(Uuid);
@@ -25,6 +25,21 @@ impl WorkflowId {
     #[must_use]
     pub fn mint() -> Self {
         Self(Uuid::now_v7())
+    }
+
+    /// The id that a digest determines (UUID version 8, RFC 9562 section 5.8), of which it keeps the first 16 bytes
+    /// but for the 6 bits that a UUID sets itself.
+    #[must_use]
+    pub fn from_digest(digest: &[u8; 32]) -> Self {
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        Self(Uuid::new_v8(bytes))
+    }
+
+    /// Whether a key determined the id (see [`WorkflowId::from_digest`]).
+    #[must_use]
+    pub fn is_from_digest(&self) -> bool {
+        self.0.get_version() == Some(uuid::Version::Custom)
     }
 
     /// When the id was minted, to the millisecond; `None` for an id of another version, which carries no time.
@@ -92,6 +107,13 @@ mod tests {
         ] {
             assert_eq!(text.parse::<WorkflowId>(), Err(InvalidWorkflowId), "{text}");
         }
+    }
+
+    #[test]
+    fn a_digest_determines_its_id() {
+        let id = WorkflowId::from_digest(&[0xff; 32]);
+        assert_eq!(id.to_string(), "ffffffff-ffff-8fff-bfff-ffffffffffff");
+        assert!(id.is_from_digest() && id.minted_at().is_none() && !WorkflowId::mint().is_from_digest());
     }
 
     #[test]

@@ -16,6 +16,9 @@ pub enum TriggerError {
     /// `StartExecution` failed.
     #[error("the execution was not started: {0}")]
     StartFailed(String),
+    /// The function's time was nearly over.
+    #[error("Step Functions took longer than the function may: it is not known whether the execution has started")]
+    TimedOut,
     /// The name belongs to an execution with another input.
     #[error("another workflow was started under this id: nothing was started for this event")]
     WorkflowIdConflict,
@@ -30,6 +33,7 @@ impl TriggerError {
             Self::StateMachineGone => "Trigger.StateMachineGone",
             Self::SearchFailed(_) => "Trigger.SearchFailed",
             Self::StartFailed(_) => "Trigger.StartFailed",
+            Self::TimedOut => "Trigger.TimedOut",
             Self::WorkflowIdConflict => "Trigger.WorkflowIdConflict",
         }
     }

@@ -7,11 +7,12 @@ pub use error::TriggerError;
 pub use state_machine::StateMachine;
 
 use aws_sdk_sfn::{Client, operation::start_execution::StartExecutionError};
+use lambda_runtime::LambdaEvent;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::{event::TriggerEvent, telemetry};
+use shared::{deadline::before_deadline, event::TriggerEvent, telemetry};
 use state_machine::Found;
-use tracing::{Instrument, info};
+use tracing::{Instrument, error, info};
 
 /// Starts executions of one state machine. Built once, during init; keeps the state machine's ARN once found.
 #[derive(Debug)]
@@ -39,29 +40,38 @@ impl Trigger {
 
     /// Starts the workflow that `event` asks for.
     ///
-    /// An event of the API function brings its workflow id and payload. Any other event is itself the input, and
-    /// `request_id`, which Lambda keeps the same on every try of one event, names the execution.
+    /// An event of the API function brings its workflow id and payload. Any other event is itself the input, and its
+    /// request id, which Lambda keeps the same on every try, names the execution.
     ///
     /// # Errors
     /// The execution is not known to have started. Lambda then tries the event again.
-    pub async fn handle(&self, event: &RawValue, request_id: &str) -> Result<Triggered, TriggerError> {
-        match serde_json::from_str::<TriggerEvent>(event.get()) {
-            Ok(TriggerEvent { workflow_id, payload }) => self.start(&workflow_id.to_string(), payload).await,
-            Err(_) => self.start(request_id, event).await,
+    pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Triggered, TriggerError> {
+        let (event, context) = event.into_parts();
+        let (name, input) = match serde_json::from_str::<TriggerEvent>(event.get()) {
+            Ok(TriggerEvent { workflow_id, payload }) => (workflow_id.to_string(), payload),
+            Err(_) => (context.request_id.clone(), &*event),
+        };
+        async {
+            // On the heap: the SDK nests futures deeper than the compiler lays out in one.
+            let started = before_deadline(&context, Box::pin(self.start(&name, input))).await;
+            match started.unwrap_or(Err(TriggerError::TimedOut)) {
+                Ok(()) => Ok(TRIGGERED),
+                Err(error) => {
+                    error!(error = error.name(), "{error}");
+                    Err(error)
+                }
+            }
         }
+        .instrument(telemetry::workflow_span(&name))
+        .await
     }
 
-    async fn start(&self, name: &str, input: &RawValue) -> Result<Triggered, TriggerError> {
-        async {
-            let mut outcome = self.start_once(name, input).await;
-            if outcome == Err(TriggerError::StateMachineGone) {
-                // The ARN was out of date; it is forgotten by now, and the name may lead to another.
-                outcome = self.start_once(name, input).await;
-            }
-            outcome.map(|()| TRIGGERED)
+    async fn start(&self, name: &str, input: &RawValue) -> Result<(), TriggerError> {
+        match self.start_once(name, input).await {
+            // The ARN was out of date; it is forgotten by now, and the name may lead to another.
+            Err(TriggerError::StateMachineGone) => self.start_once(name, input).await,
+            outcome => outcome,
         }
-        .instrument(telemetry::workflow_span(name))
-        .await
     }
 
     async fn start_once(&self, name: &str, input: &RawValue) -> Result<(), TriggerError> {

@@ -14,6 +14,7 @@ use aws_sdk_sfn::{
     },
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
+use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{json, value::RawValue};
 use trigger::{StateMachine, Trigger, TriggerError};
 
@@ -27,8 +28,11 @@ fn arn(name: &str) -> String {
     format!("arn:aws:states:us-east-1:123456789012:stateMachine:{name}")
 }
 
-fn event(text: &str) -> Box<RawValue> {
-    serde_json::from_str(text).expect("JSON")
+fn event(text: &str) -> LambdaEvent<Box<RawValue>> {
+    let mut context = Context::default();
+    REQUEST_ID.clone_into(&mut context.request_id);
+    context.deadline = u64::MAX / 2_000_000;
+    LambdaEvent::new(serde_json::from_str(text).expect("JSON"), context)
 }
 
 fn trigger(rules: &[&Rule]) -> Trigger {
@@ -104,7 +108,7 @@ fn described(status: ExecutionStatus, input: &'static str) -> Rule {
 #[tokio::test]
 async fn the_payload_becomes_the_input_and_the_workflow_id_the_name() {
     let (list, start) = (page(None, &["a", "orchestration-dev"], None), started(ID, PAYLOAD));
-    let answer = trigger(&[&list, &start]).handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    let answer = trigger(&[&list, &start]).handle(event(ACCEPTED)).await.expect("started");
     let expected = json!({ "statusCode": 200, "body": "\"Step Function Triggered!\"" });
     assert_eq!(serde_json::to_value(answer).expect("JSON"), expected);
     assert_eq!(start.num_calls(), 1);
@@ -114,7 +118,7 @@ async fn the_payload_becomes_the_input_and_the_workflow_id_the_name() {
 async fn any_other_event_is_the_input_under_its_request_id() {
     let input = DIRECT.trim_end();
     let (list, start) = (page(None, &["orchestration-dev"], None), started(REQUEST_ID, input));
-    trigger(&[&list, &start]).handle(&event(DIRECT), REQUEST_ID).await.expect("started");
+    trigger(&[&list, &start]).handle(event(DIRECT)).await.expect("started");
     assert_eq!(start.num_calls(), 1);
 }
 
@@ -124,8 +128,8 @@ async fn the_search_reads_every_page_once() {
     let second = page(Some("2"), &["orchestration", "orchestration-dev"], Some("3"));
     let (start, again) = (started(ID, PAYLOAD), started(ID, PAYLOAD));
     let trigger = trigger(&[&first, &second, &start, &again]);
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
     assert_eq!([&first, &second, &start, &again].map(Rule::num_calls), [1; 4]);
 }
 
@@ -133,9 +137,9 @@ async fn the_search_reads_every_page_once() {
 async fn a_miss_is_not_kept() {
     let (miss, hit, start) = (page(None, &["a"], None), page(None, &["orchestration-dev"], None), started(ID, PAYLOAD));
     let trigger = trigger(&[&miss, &hit, &start]);
-    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("no such state machine");
+    let error = trigger.handle(event(ACCEPTED)).await.expect_err("no such state machine");
     assert_eq!(error, TriggerError::StateMachineNotFound("orchestration-dev".to_owned()));
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
 }
 
 #[tokio::test]
@@ -144,8 +148,8 @@ async fn a_state_machine_that_has_gone_is_looked_up_afresh() {
     let (miss, again) = (refused(gone), page(None, &["orchestration-dev"], None));
     let second = started(ID, PAYLOAD);
     let trigger = trigger(&[&list, &first, &miss, &again, &second]);
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started on the new one");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started on the new one");
     assert_eq!([&again, &second].map(Rule::num_calls), [1; 2]);
 }
 
@@ -155,10 +159,10 @@ async fn one_that_stays_gone_is_an_error() {
     let (first, second, third) = (list(), list(), list());
     let (gone_once, gone_twice, start) = (refused(gone), refused(gone), started(ID, PAYLOAD));
     let trigger = trigger(&[&first, &gone_once, &second, &gone_twice, &third, &start]);
-    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("gone both times");
+    let error = trigger.handle(event(ACCEPTED)).await.expect_err("gone both times");
     assert_eq!(error, TriggerError::StateMachineGone);
     // What led nowhere twice is not kept either.
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
     assert_eq!(third.num_calls(), 1);
 }
 
@@ -167,7 +171,7 @@ async fn an_arn_that_is_set_needs_no_search() {
     let start = started(ID, PAYLOAD);
     let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, [&start]);
     let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")));
-    trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect("started");
+    trigger.handle(event(ACCEPTED)).await.expect("started");
 }
 
 #[tokio::test]
@@ -175,7 +179,7 @@ async fn a_second_delivery_of_one_event_is_a_success() {
     for status in [ExecutionStatus::Running, ExecutionStatus::Succeeded, ExecutionStatus::Failed] {
         let (list, twice) = (page(None, &["orchestration-dev"], None), refused(taken));
         let same = described(status, PAYLOAD);
-        trigger(&[&list, &twice, &same]).handle(&event(ACCEPTED), REQUEST_ID).await.expect("started before");
+        trigger(&[&list, &twice, &same]).handle(event(ACCEPTED)).await.expect("started before");
     }
 }
 
@@ -184,7 +188,7 @@ async fn a_name_taken_by_another_input_is_a_conflict() {
     let (list, twice) = (page(None, &["orchestration-dev"], None), refused(taken));
     let other = described(ExecutionStatus::Succeeded, r#"{"key":"value"}"#);
     let trigger = trigger(&[&list, &twice, &other]);
-    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("another workflow");
+    let error = trigger.handle(event(ACCEPTED)).await.expect_err("another workflow");
     assert_eq!(error, TriggerError::WorkflowIdConflict);
 }
 
@@ -194,7 +198,7 @@ async fn an_execution_that_cannot_be_described_is_not_taken_for_started() {
     let unknown = mock!(Client::describe_execution)
         .then_error(|| DescribeExecutionError::ExecutionDoesNotExist(ExecutionDoesNotExist::builder().build()));
     let trigger = trigger(&[&list, &twice, &unknown]);
-    let error = trigger.handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("not known to have started");
+    let error = trigger.handle(event(ACCEPTED)).await.expect_err("not known to have started");
     assert!(matches!(error, TriggerError::StartFailed(_)), "{error}");
 }
 
@@ -206,7 +210,17 @@ async fn an_error_names_what_failed_and_quotes_nothing() {
         let status = 400.try_into().expect("a status");
         aws_sdk_sfn::config::http::HttpResponse::new(status, body.into())
     });
-    let error = trigger(&[&list, &denied]).handle(&event(ACCEPTED), REQUEST_ID).await.expect_err("denied");
+    let error = trigger(&[&list, &denied]).handle(event(ACCEPTED)).await.expect_err("denied");
     assert_eq!(error.name(), "Trigger.StartFailed");
     assert_eq!(error.to_string(), "the execution was not started: AccessDeniedException");
+}
+
+#[tokio::test]
+async fn what_takes_too_long_ends_before_the_deadline() {
+    let list = page(None, &["orchestration-dev"], None);
+    let mut event = event(ACCEPTED);
+    // Long ago.
+    event.context.deadline = 0;
+    let error = trigger(&[&list]).handle(event).await.expect_err("no time");
+    assert_eq!(error, TriggerError::TimedOut);
 }

@@ -1,16 +1,18 @@
 //! `GET /workflows/{workflowId}/steps`
 
-use super::{Id, arn, may_be_waiting, rfc3339};
-use crate::{Api, ApiError};
+use super::{Id, may_be_waiting, rfc3339};
+use crate::{
+    Api, ApiError,
+    arn::{self, FunctionArn},
+};
 use aws_sdk_sfn::{
     operation::get_execution_history::GetExecutionHistoryError,
     types::{HistoryEvent, HistoryEventType},
 };
-use axum::{Extension, Json, extract::State};
-use lambda_http::Context;
+use axum::{Json, extract::State};
 use serde::Serialize;
 use shared::WorkflowId;
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 /// The states that a workflow has entered, in that order.
 #[derive(Debug, Serialize)]
@@ -38,11 +40,11 @@ struct Step {
 
 /// Tells which states a workflow has been through, and how each of them went.
 pub(crate) async fn get(
-    State(api): State<Api>,
-    Extension(context): Extension<Context>,
+    State(api): State<Arc<Api>>,
+    function: FunctionArn,
     Id(workflow_id): Id,
 ) -> Result<Json<Steps>, ApiError> {
-    let execution = arn::execution(&context.invoked_function_arn, &api.state_machine, &workflow_id)?;
+    let execution = function.execution(&api.state_machine, &workflow_id)?;
     let history = api.step_functions.get_execution_history().execution_arn(execution).max_results(1_000);
     let mut events = history.include_execution_data(false).into_paginator().items().send();
     let mut steps = History::default();

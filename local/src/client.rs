@@ -1,6 +1,8 @@
 //! A client of the API: triggers workflows and follows them.
 
 use crate::Error;
+use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url, header};
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
@@ -8,6 +10,9 @@ use std::time::Duration;
 
 /// How long a suite that is up may take to answer that it has no such route.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What may not stand in a part of a URL as it is.
+const IN_URL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// Talks to the API at one address.
 #[derive(Clone, Debug)]
@@ -28,6 +33,32 @@ pub struct Step {
     pub attempts: u32,
     /// The error of its last failed attempt.
     pub error: Option<String>,
+}
+
+/// A page of the list of workflows.
+#[derive(Debug, Deserialize)]
+pub struct Page {
+    /// The workflows, the newest first.
+    pub workflows: Vec<Listed>,
+    /// The cursor of the next page.
+    pub next: Option<String>,
+    /// The whole answer.
+    #[serde(skip)]
+    pub answer: Box<RawValue>,
+}
+
+/// A workflow in the list.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// Its id.
+    pub workflow_id: String,
+    /// How it stands.
+    pub status: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub stopped_at: Option<Timestamp>,
 }
 
 /// A workflow, as the API tells it.
@@ -102,10 +133,38 @@ impl Client {
     /// # Errors
     /// The API cannot be reached or does not know the workflow.
     pub async fn workflow(&self, id: &str) -> Result<Workflow, Error> {
-        let answer = self.call(Method::GET, &format!("/workflows/{id}"), None).await?;
+        let answer = self.call(Method::GET, &path(id, ""), None).await?;
         let status: Value = parse(&answer)?;
         let status = status["status"].as_str().unwrap_or_default().to_owned();
         Ok(Workflow { status, answer: parse(&answer)? })
+    }
+
+    /// A page of workflows, the newest first.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses a parameter.
+    pub async fn workflows(&self, status: Option<&str>, limit: u8, cursor: Option<&str>) -> Result<Page, Error> {
+        let given = [("status", status), ("cursor", cursor)].into_iter();
+        let given = given.filter_map(|(name, value)| Some(format!("&{name}={}", utf8_percent_encode(value?, IN_URL))));
+        let path = format!("/workflows?limit={limit}{}", given.collect::<String>());
+        let answer = self.call(Method::GET, &path, None).await?;
+        Ok(Page { answer: parse(&answer)?, ..parse(&answer)? })
+    }
+
+    /// Stops a workflow.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses: the workflow is unknown or has finished.
+    pub async fn stop(&self, id: &str) -> Result<Box<RawValue>, Error> {
+        parse(&self.call(Method::DELETE, &path(id, ""), None).await?)
+    }
+
+    /// Lets a workflow that failed go on from the state that failed.
+    ///
+    /// # Errors
+    /// The API cannot be reached or refuses: the workflow is unknown or did not fail.
+    pub async fn redrive(&self, id: &str) -> Result<Box<RawValue>, Error> {
+        parse(&self.call(Method::POST, &path(id, "/redrive"), None).await?)
     }
 
     /// The states that the workflow has been through.
@@ -117,7 +176,7 @@ impl Client {
         struct Steps {
             steps: Vec<Step>,
         }
-        let answer = self.call(Method::GET, &format!("/workflows/{id}/steps"), None).await?;
+        let answer = self.call(Method::GET, &path(id, "/steps"), None).await?;
         Ok(parse::<Steps>(&answer)?.steps)
     }
 
@@ -166,6 +225,11 @@ impl Client {
         }
         Err(Error::Api(format!("{} is too busy: try again later", self.url)))
     }
+}
+
+/// The path of a workflow's route, whatever is given for an id.
+fn path(id: &str, route: &str) -> String {
+    format!("/workflows/{}{route}", utf8_percent_encode(id, IN_URL))
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, Error> {

@@ -1,8 +1,10 @@
 //! `cargo local`: the suite on one machine.
 
+mod control;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
+use control::{List, One};
 use local::{
     Error, Options, Suite,
     client::Client,
@@ -42,6 +44,14 @@ enum Command {
     Trigger(Trigger),
     /// Invoke one function with an event and print its answer
     Invoke(Invoke),
+    /// List the workflows that have started, the newest first
+    List(List),
+    /// Show how one workflow stands and went
+    Show(One),
+    /// Stop a workflow
+    Stop(One),
+    /// Run a failed workflow again from the state that failed
+    Redrive(One),
 }
 
 #[derive(Args)]
@@ -96,6 +106,10 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             let event = invoke.event()?;
             Box::pin(invoke.run(event))
         }
+        Command::List(list) => Box::pin(list.run()),
+        Command::Show(one) => Box::pin(one.show()),
+        Command::Stop(one) => Box::pin(one.stop()),
+        Command::Redrive(one) => Box::pin(one.redrive()),
     };
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {

@@ -39,6 +39,7 @@ from moto.moto_server.werkzeug_app import (  # noqa: E402, after MOTO_PORT is se
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.stepfunctions.exceptions import AWSError  # noqa: E402
 from moto.stepfunctions.parser.backend.execution import BaseExecutionWorkerCommunication  # noqa: E402
 from moto.stepfunctions.responses import StepFunctionResponse  # noqa: E402
 from werkzeug.serving import make_server  # noqa: E402
@@ -60,6 +61,20 @@ for owner, name in (
     (StepFunctionResponse, "describe_execution"),
 ):
     setattr(owner, name, locked(getattr(owner, name)))
+
+
+
+def redrive_execution(self):
+    self.stepfunction_backend.describe_execution(self._get_param("executionArn"))
+    raise ExecutionNotRedrivable("Step Functions on one machine (moto) has no redrive: post the payload again")
+
+
+class ExecutionNotRedrivable(AWSError):
+    TYPE = "ExecutionNotRedrivable"
+
+
+# moto would answer this action with a server error.
+StepFunctionResponse.redrive_execution = redrive_execution
 
 # As moto.server.ThreadedMotoServer does, which waits for ever where the port is taken.
 app = DomainDispatcherApplication(create_backend_app)

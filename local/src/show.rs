@@ -1,7 +1,10 @@
 //! What a person sees: colours on a terminal, plain text elsewhere (`anstream` tells the two apart).
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use local::{Error, Suite, client::Step};
+use local::{
+    Error, Suite,
+    client::{Page, Step, Workflow},
+};
 use owo_colors::{AnsiColors, OwoColorize};
 use serde_json::{Value, value::RawValue};
 use std::{
@@ -57,6 +60,55 @@ pub(crate) fn json(value: &RawValue) {
     println!("{}", value.get());
 }
 
+/// A line for each workflow.
+pub(crate) fn page(page: &Page) {
+    if page.workflows.is_empty() {
+        anstream::eprintln!("{}", "no workflows".dimmed());
+    }
+    for workflow in &page.workflows {
+        let took = workflow.stopped_at.map(|stopped| stopped.duration_since(workflow.started_at).as_secs_f64());
+        anstream::println!(
+            "{}  {}  {:>10}  {}",
+            workflow.workflow_id,
+            format!("{:.0}", workflow.started_at).dimmed(),
+            took.map(|seconds| format!("{seconds:.2} s")).unwrap_or_default(),
+            workflow.status.color(colour_of(&workflow.status))
+        );
+    }
+    if let Some(next) = &page.next {
+        anstream::eprintln!("{}", format!("more: --cursor {next}").dimmed());
+    }
+}
+
+/// One workflow: how it stands, its steps, and what it gave or why it failed.
+pub(crate) fn workflow(id: &str, workflow: &Workflow, steps: &[Step]) {
+    anstream::println!("workflow {} {}", id.bold(), workflow.status.color(colour_of(&workflow.status)).bold());
+    for step in steps {
+        println!("  {}", describe(step));
+    }
+    for name in ["error", "cause", "output"] {
+        let answer: Value = serde_json::from_str(workflow.answer.get()).unwrap_or_default();
+        match &answer[name] {
+            Value::Null => {}
+            Value::String(text) => println!("{name}: {text}"),
+            value => println!("{name}: {value:#}"),
+        }
+    }
+}
+
+/// What was asked for is under way.
+pub(crate) fn done(id: &str, what: &str) {
+    anstream::println!("workflow {} {what}", id.bold());
+}
+
+fn colour_of(status: &str) -> AnsiColors {
+    match status {
+        "SUCCEEDED" => AnsiColors::Green,
+        "PENDING" | "RUNNING" | "PENDING_REDRIVE" => AnsiColors::Cyan,
+        _ => AnsiColors::Red,
+    }
+}
+
 /// The steps of one workflow as they go: a line each, live on a terminal, once they end elsewhere.
 pub(crate) struct Steps {
     lines: MultiProgress,
@@ -105,8 +157,7 @@ impl Steps {
 
     pub(crate) fn end(self, status: &str) {
         let seconds = self.start.elapsed().as_secs_f64();
-        let colour = if status == "SUCCEEDED" { AnsiColors::Green } else { AnsiColors::Red };
-        anstream::eprintln!("{} in {seconds:.2} s", status.color(colour).bold());
+        anstream::eprintln!("{} in {seconds:.2} s", status.color(colour_of(status)).bold());
     }
 }
 

@@ -1,0 +1,80 @@
+//! `cargo local list`, `show`, `stop` and `redrive`: the API's own routes, for a person.
+
+use crate::show;
+use clap::Args;
+use local::{Error, client::Client};
+use serde_json::value::RawValue;
+use std::process::ExitCode;
+
+/// Where the API is, and for whom the answer.
+#[derive(Args)]
+struct Api {
+    /// The API
+    #[arg(long, default_value = "http://127.0.0.1:5000")]
+    url: String,
+    /// Print the API's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// Only those of this status, as in RUNNING or FAILED
+    #[arg(long)]
+    status: Option<String>,
+    /// How many, from 1 to 100
+    #[arg(long, default_value_t = 20)]
+    limit: u8,
+    /// The page to show, as the one before names it
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    api: Api,
+}
+
+#[derive(Args)]
+pub(crate) struct One {
+    /// The workflow's id
+    id: String,
+    #[command(flatten)]
+    api: Api,
+}
+
+impl Api {
+    /// Prints the answer as it came, or what `readable` makes of it.
+    fn print(&self, answer: &RawValue, readable: impl FnOnce()) -> ExitCode {
+        if self.json {
+            show::json(answer);
+        } else {
+            readable();
+        }
+        ExitCode::SUCCESS
+    }
+}
+
+impl List {
+    pub(crate) async fn run(self) -> Result<ExitCode, Error> {
+        let client = Client::new(&self.api.url)?;
+        let page = client.workflows(self.status.as_deref(), self.limit, self.cursor.as_deref()).await?;
+        Ok(self.api.print(&page.answer, || show::page(&page)))
+    }
+}
+
+impl One {
+    pub(crate) async fn show(self) -> Result<ExitCode, Error> {
+        let client = Client::new(&self.api.url)?;
+        let workflow = client.workflow(&self.id).await?;
+        let steps = client.steps(&self.id).await?;
+        Ok(self.api.print(&workflow.answer, || show::workflow(&self.id, &workflow, &steps)))
+    }
+
+    pub(crate) async fn stop(self) -> Result<ExitCode, Error> {
+        let answer = Client::new(&self.api.url)?.stop(&self.id).await?;
+        Ok(self.api.print(&answer, || show::done(&self.id, "stopped")))
+    }
+
+    pub(crate) async fn redrive(self) -> Result<ExitCode, Error> {
+        let answer = Client::new(&self.api.url)?.redrive(&self.id).await?;
+        Ok(self.api.print(&answer, || show::done(&self.id, "runs again")))
+    }
+}

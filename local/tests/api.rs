@@ -108,7 +108,8 @@ async fn workflows_are_listed_shown_and_stopped() {
         (vec!["stop", &ids[0]], "409 Conflict: the workflow has finished: it is ABORTED"),
         (vec!["redrive", &ids[0]], "409 Conflict: the workflow cannot be redriven: "),
         (vec!["redrive", &unknown], "404 Not Found: no workflow has this id"),
-        (vec!["show", "../openapi.json"], "404 Not Found: no workflow has this id"),
+        (vec!["show", "x"], "404 Not Found: no workflow has this id"),
+        (vec!["show", "../openapi.json"], "404 Not Found: there is no such route"),
         (vec!["list", "--status", "PENDING"], "400 Bad Request: the query takes status (RUNNING, "),
         (vec!["list", "--cursor", "x"], "404 Not Found: the cursor leads to no page"),
     ] {

@@ -30,31 +30,34 @@ pub async fn functions(project: &Path, functions: &[Function]) -> Result<Vec<Pat
     let crates = functions.iter().map(|function| crate_of(function, &metadata.packages));
     let crates = crates.collect::<Result<Vec<_>, Error>>()?;
 
-    let mut binaries = BTreeMap::new();
+    // What `cargo run` and `cargo test` tell this process of its own crate, some build scripts look at: they would run
+    // again for each way in which the suite is started.
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let of_this_crate: Vec<_> =
+        names.filter(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")).collect();
+    let mut binaries = vec![];
     // One after the other, because a build of several gives each the features that any of them asks for.
-    for package in &crates {
+    for package in crates {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
             .args(["build", "--release", "--bins", "--message-format=json-render-diagnostics"])
             .args(["--package", package.name.as_str()])
             .current_dir(project);
+        for name in &of_this_crate {
+            cargo.env_remove(name);
+        }
         let built = process::output(&mut cargo).await.map_err(unstarted)?;
         if !built.status.success() {
             return Err(Error::Build("cargo has said why, above".to_owned()));
         }
-        for message in Message::parse_stream(built.stdout.as_slice()) {
-            if let Message::CompilerArtifact(artifact) = message?
-                && let Some(binary) = artifact.executable
-            {
-                binaries.insert(artifact.package_id, binary.into_std_path_buf());
-            }
-        }
+        let binary = Message::parse_stream(built.stdout.as_slice()).find_map(|message| match message {
+            Ok(Message::CompilerArtifact(artifact)) if artifact.package_id == package.id => artifact.executable,
+            _ => None,
+        });
+        let binary = binary.ok_or_else(|| Error::Build(format!("the crate {} has no binary", package.name)))?;
+        binaries.push(binary.into_std_path_buf());
     }
-    let binary_of = |package: &Package| match binaries.get(&package.id) {
-        Some(binary) => Ok(binary.clone()),
-        None => Err(Error::Build(format!("the crate {} has no binary", package.name))),
-    };
-    crates.into_iter().map(binary_of).collect()
+    Ok(binaries)
 }
 
 /// The crate in the function's folder.

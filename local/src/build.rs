@@ -3,7 +3,6 @@
 use crate::{Error, process, template::Function};
 use cargo_metadata::{Message, Metadata, MetadataCommand, Package};
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     process::Stdio,
 };

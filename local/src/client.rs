@@ -4,9 +4,12 @@ use crate::Error;
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url, header};
-use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
-use std::time::Duration;
+use serde::{Deserialize, Serialize};
+use serde_json::{
+    Value,
+    value::{RawValue, to_raw_value},
+};
+use std::{collections::BTreeMap, time::Duration};
 
 /// How long a suite that is up may take to answer that it has no such route.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +26,8 @@ pub struct Client {
 }
 
 /// One state of a workflow, as the API tells it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Step {
     /// The state's name.
     pub name: String,
@@ -31,8 +35,17 @@ pub struct Step {
     pub status: String,
     /// How often its task was tried.
     pub attempts: u32,
+    /// When it was entered.
+    pub started_at: Timestamp,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
     /// The error of its last failed attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// What that error said of itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
 }
 
 /// A page of the list of workflows.
@@ -75,6 +88,17 @@ impl Workflow {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         !matches!(self.status.as_str(), "PENDING" | "RUNNING" | "PENDING_REDRIVE")
+    }
+
+    /// The answer with the steps in it.
+    ///
+    /// # Errors
+    /// The answer is no object.
+    pub fn with(&self, steps: &[Step]) -> Result<Box<RawValue>, Error> {
+        let mut fields: BTreeMap<String, Box<RawValue>> = parse(self.answer.get())?;
+        let of_answer = |error| Error::NotJson("the API's answer".to_owned(), error);
+        fields.insert("steps".to_owned(), to_raw_value(steps).map_err(of_answer)?);
+        to_raw_value(&fields).map_err(of_answer)
     }
 }
 
@@ -210,9 +234,8 @@ impl Client {
             let text = response.text().await.map_err(failed)?;
             match status {
                 status if status.is_success() => return Ok(text),
-                StatusCode::TOO_MANY_REQUESTS => tokio::time::sleep(Duration::from_secs(1)).await,
                 // A POST may have taken effect all the same.
-                StatusCode::SERVICE_UNAVAILABLE if method != Method::POST => {
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE if method != Method::POST => {
                     tokio::time::sleep(Duration::from_secs(1)).await;
                 }
                 status => {

@@ -65,7 +65,7 @@ impl One {
         let client = Client::new(&self.api.url)?;
         let workflow = client.workflow(&self.id).await?;
         let steps = client.steps(&self.id).await?;
-        Ok(self.api.print(&workflow.answer, || show::workflow(&self.id, &workflow, &steps)))
+        Ok(self.api.print(&workflow.with(&steps)?, || show::workflow(&self.id, &workflow, &steps)))
     }
 
     pub(crate) async fn stop(self) -> Result<ExitCode, Error> {

@@ -99,6 +99,8 @@ async fn workflows_are_listed_shown_and_stopped() {
     assert_eq!(text(&stopped.stdout), format!("workflow {} stopped\n", ids[0]));
     let shown = text(&local(&suite, &["show", &ids[0]]).await.stdout);
     assert!(shown.starts_with(&format!("workflow {} ABORTED\n", ids[0])), "{shown}");
+    let shown = json(&text(&local(&suite, &["show", "--json", &ids[0]]).await.stdout));
+    assert_eq!((&shown["status"], &shown["steps"][0]["name"]), (&"ABORTED".into(), &"Wait".into()), "{shown}");
     let lines = text(&local(&suite, &["list"]).await.stdout);
     assert_eq!((lines.lines().count(), lines.matches("RUNNING").count(), lines.matches("ABORTED").count()), (5, 4, 1));
     assert!(!lines.contains('\u{1b}'), "no colours where there is no terminal: {lines:?}");

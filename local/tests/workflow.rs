@@ -56,6 +56,26 @@ async fn a_post_becomes_a_finished_workflow() {
 }
 
 #[tokio::test]
+async fn a_failure_is_logged_under_its_workflow() {
+    let log = Arc::new(Mutex::new(vec![]));
+    let mut options = options();
+    options.log = {
+        let log = Arc::clone(&log);
+        Arc::new(move |_: &str, line: &str| log.lock().expect("not poisoned").push(line.to_owned()))
+    };
+    let nowhere = "arn:aws:states:us-east-1:123456789012:stateMachine:gone".to_owned();
+    let nowhere = BTreeMap::from([("STATE_MACHINE_ARN".to_owned(), nowhere)]);
+    options.variables.insert("TriggerFunction".to_owned(), nowhere);
+    let suite = start(&options).await;
+    let id = Client::new(&suite.url).expect("a client").trigger("{}".to_owned()).await.expect("accepted");
+    suite.lambda.gave_up().await;
+    let log = log.lock().expect("not poisoned");
+    let failures = log.iter().filter(|line| line.contains("Trigger.StateMachineGone") && line.contains(&id));
+    assert_eq!(failures.count(), 3, "one for each try: {log:?}");
+    assert!(!log.iter().any(|line| line.contains("arn:")), "{log:?}");
+}
+
+#[tokio::test]
 async fn the_answer_does_not_wait_for_the_trigger() {
     let proxy = Proxy::start(Duration::from_secs(3)).await;
     let mut options = options();

@@ -21,6 +21,25 @@ impl FunctionArn {
         self.of_states(&format!("execution:{state_machine}:{id}"))
     }
 
+    /// `text`, which is AWS's or a step's, without what a caller has no business with: each ARN is cut down to `arn:…`,
+    /// and the account number is gone from the rest.
+    pub(crate) fn redacted(&self, text: &str) -> String {
+        let mut rest = text;
+        let mut kept = String::with_capacity(text.len());
+        while let Some(start) = rest.find("arn:aws") {
+            let (before, arn) = rest.split_at(start);
+            let in_arn = |c: char| c.is_ascii_alphanumeric() || "-_:/.*+=@$".contains(c);
+            kept.push_str(before);
+            kept.push_str("arn:…");
+            rest = arn.trim_start_matches(in_arn);
+        }
+        kept.push_str(rest);
+        match self.0.split(':').nth(4) {
+            Some(account) if !account.is_empty() => kept.replace(account, "…"),
+            _ => kept,
+        }
+    }
+
     fn of_states(&self, resource: &str) -> Result<String, ApiError> {
         match self.0.split(':').collect::<Vec<_>>()[..] {
             ["arn", partition, "lambda", region, account, ..] => {
@@ -37,20 +56,6 @@ impl<S: Sync> FromRequestParts<S> for FunctionArn {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self(parts.lambda_context_ref().map(|context| context.invoked_function_arn.clone()).unwrap_or_default()))
     }
-}
-
-/// `text` with every ARN in it, account number and all, cut down to `arn:…`.
-pub(crate) fn without_arns(text: &str) -> String {
-    let mut rest = text;
-    let mut kept = String::with_capacity(text.len());
-    while let Some(start) = rest.find("arn:") {
-        let (before, arn) = rest.split_at(start);
-        let in_arn = |c: char| c.is_ascii_alphanumeric() || "-_:/.*+=@$".contains(c);
-        kept.push_str(before);
-        kept.push_str("arn:…");
-        rest = arn.trim_start_matches(in_arn);
-    }
-    kept + rest
 }
 
 #[cfg(test)]
@@ -70,10 +75,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cause_loses_its_arns_and_nothing_else() {
-        let cause = "User: arn:aws:sts::123456789012:assumed-role/a/b may not call arn:aws:lambda:eu-west-1:123456789012:function:Task1-dev (403)";
-        assert_eq!(without_arns(cause), "User: arn:… may not call arn:… (403)");
-        assert_eq!(without_arns("learn: it failed"), "learn: it failed".replace("arn:", "arn:…"));
-        assert_eq!(without_arns("plain"), "plain");
+    fn a_text_loses_its_arns_and_the_account_and_nothing_else() {
+        let function = FunctionArn("arn:aws:lambda:eu-west-1:123456789012:function:api-dev".to_owned());
+        for (text, expected) in [
+            (
+                "User: arn:aws:sts::210987654321:assumed-role/a/b may not call arn:aws-cn:lambda:x (403)",
+                "User: arn:… may not call arn:… (403)",
+            ),
+            ("https://sqs.eu-west-1.amazonaws.com/123456789012/q", "https://sqs.eu-west-1.amazonaws.com/…/q"),
+            ("warn:disk/full", "warn:disk/full"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(function.redacted(text), expected);
+        }
     }
 }

@@ -22,9 +22,10 @@ use axum::{
 use error::ApiError;
 use lambda_http::{Adapter, Body, LambdaEvent, Request, RequestExt, Service, service_fn};
 use serde_json::value::RawValue;
-use shared::{deadline::before_deadline, settings::Environment};
+use shared::{WorkflowId, deadline::before_deadline, settings::Environment, telemetry};
 use std::{convert::Infallible, sync::Arc};
 use tower::ServiceExt;
+use tracing::{Instrument, Span, error};
 use trigger_workflow::Keys;
 use workflows::Succeeded;
 
@@ -89,9 +90,15 @@ pub async fn handle(
 
 async fn answer(routes: Router, request: Request) -> Result<Response<Body>, Infallible> {
     let context = request.lambda_context();
-    let response = before_deadline(&context, routes.oneshot(request)).await;
-    let response = response.unwrap_or_else(|| Ok(ApiError::Unavailable.into_response()));
-    let (parts, body) = response?.into_parts();
+    let id = request.uri().path().split('/').nth(2).and_then(|id| id.parse::<WorkflowId>().ok());
+    let span = id.map_or_else(Span::none, |id| telemetry::workflow_span(&id.to_string()));
+    let answer = async {
+        before_deadline(&context, routes.oneshot(request)).await.unwrap_or_else(|| {
+            error!("the request took longer than the function may");
+            Ok(ApiError::Unavailable.into_response())
+        })
+    };
+    let (parts, body) = answer.instrument(span).await?.into_parts();
     // Every body here is in memory already, so reading it to its end neither waits nor fails.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     Ok(Response::from_parts(parts, Body::from(String::from_utf8_lossy(&body).into_owned())))

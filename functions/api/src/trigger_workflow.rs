@@ -44,14 +44,12 @@ pub(crate) async fn post(
             return Ok(([("idempotency-replayed", "true")], accepted(workflow_id)).into_response());
         }
         let event = serde_json::to_vec(&TriggerEvent { workflow_id, payload }).map_err(ApiError::internal)?;
-        api.lambda
-            .invoke()
-            .function_name(&api.trigger_function)
-            .invocation_type(InvocationType::Event)
-            .payload(Blob::new(event))
-            .send()
-            .await
-            .map_err(|error| ApiError::aws("Invoke", &error))?;
+        let invoke = api.lambda.invoke().function_name(&api.trigger_function);
+        let invoke = invoke.invocation_type(InvocationType::Event).payload(Blob::new(event));
+        invoke.send().await.map_err(|error| ApiError::aws("Invoke", &error))?;
+        if keyed.is_some() {
+            api.keys.0.insert(workflow_id, Key { payload: digest(payload.get()), has_started: false });
+        }
         info!("accepted");
         Ok(accepted(workflow_id).into_response())
     }
@@ -84,23 +82,25 @@ impl Default for Keys {
 /// Whether the workflow of a key has started already, with this very payload. Where it has not, another event for it
 /// does no harm: the trigger starts an id once.
 async fn is_replay(api: &Api, function: &FunctionArn, id: WorkflowId, payload: &str) -> Result<bool, ApiError> {
-    let digest = |text: &str| <[u8; 32]>::from(Sha256::digest(text));
-    let ours = digest(payload);
-    let known = api.keys.0.get(&id);
-    let key = match known {
-        Some(key) if key.has_started => key,
-        _ => match workflows::describe(api, function, &id).await? {
-            Some(execution) => {
-                // Step Functions leaves the input out only where it is encrypted with a key that the API may not use.
-                let input =
-                    execution.input.ok_or_else(|| ApiError::internal("the execution's input cannot be read"))?;
-                Key { payload: digest(&input), has_started: true }
-            }
-            None => known.unwrap_or(Key { payload: ours, has_started: false }),
-        },
-    };
-    api.keys.0.insert(id, key);
-    if key.payload == ours { Ok(key.has_started) } else { Err(ApiError::IdempotencyKeyReused) }
+    let mut known = api.keys.0.get(&id);
+    if !known.is_some_and(|key| key.has_started)
+        && let Some(execution) = workflows::describe(api, function, &id).await?
+    {
+        // Step Functions leaves the input out only where it is encrypted with a key that the API may not use.
+        let input = execution.input.ok_or_else(|| ApiError::internal("the execution's input cannot be read"))?;
+        let key = Key { payload: digest(&input), has_started: true };
+        api.keys.0.insert(id, key);
+        known = Some(key);
+    }
+    match known {
+        Some(key) if key.payload != digest(payload) => Err(ApiError::IdempotencyKeyReused),
+        Some(key) => Ok(key.has_started),
+        None => Ok(false),
+    }
+}
+
+fn digest(payload: &str) -> [u8; 32] {
+    Sha256::digest(payload).into()
 }
 
 /// `application/json` or any `+json`, in UTF-8 where a charset is named.

@@ -5,8 +5,7 @@ pub(crate) mod redrive;
 pub(crate) mod steps;
 pub(crate) mod stop;
 
-use crate::arn::FunctionArn;
-use crate::{Api, ApiError, arn};
+use crate::{Api, ApiError, arn::FunctionArn};
 use aws_sdk_sfn::{
     operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
     primitives::{DateTime, DateTimeFormat},
@@ -62,15 +61,19 @@ impl Workflow {
         Self { workflow_id, status: "PENDING".to_owned(), started_at, stopped_at, output, error, cause }
     }
 
-    fn described(workflow_id: WorkflowId, execution: DescribeExecutionOutput) -> Result<Self, ApiError> {
+    fn described(
+        workflow_id: WorkflowId,
+        execution: DescribeExecutionOutput,
+        function: &FunctionArn,
+    ) -> Result<Self, ApiError> {
         Ok(Self {
             workflow_id,
             status: execution.status.as_str().to_owned(),
             started_at: rfc3339(Some(&execution.start_date)),
             stopped_at: rfc3339(execution.stop_date.as_ref()),
             output: execution.output.map(RawValue::from_string).transpose().map_err(ApiError::internal)?,
-            error: execution.error,
-            cause: execution.cause.as_deref().map(arn::without_arns),
+            error: execution.error.map(|error| function.redacted(&error)),
+            cause: execution.cause.map(|cause| function.redacted(&cause)),
         })
     }
 
@@ -173,7 +176,7 @@ async fn read(api: &Api, function: &FunctionArn, id: WorkflowId) -> Result<Workf
     let Some(execution) = describe(api, function, &id).await? else {
         return if may_be_waiting(&id) { Ok(Workflow::pending(id)) } else { Err(ApiError::UnknownWorkflow) };
     };
-    let workflow = Workflow::described(id, execution)?;
+    let workflow = Workflow::described(id, execution, function)?;
     if workflow.status == ExecutionStatus::Succeeded.as_str() && workflow.output.is_some() {
         api.succeeded.0.insert(id, workflow.clone());
     }
@@ -224,4 +227,21 @@ fn accepted(workflow_id: WorkflowId) -> impl IntoResponse {
 
 fn rfc3339(time: Option<&DateTime>) -> Option<String> {
     time.and_then(|time| time.fmt(DateTimeFormat::DateTime).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_yaml_ng::Value;
+
+    #[test]
+    fn the_template_leaves_the_time_that_the_code_takes() {
+        let template: Value = serde_yaml_ng::from_str(include_str!("../../../template.yaml")).expect("YAML");
+        let of = |function: &str| &template["Resources"][function]["Properties"];
+        let age = &of("TriggerFunction")["EventInvokeConfig"]["MaximumEventAgeInSeconds"];
+        assert!(age.as_u64().is_some_and(|age| Duration::from_secs(age) < EVENT_WAIT), "{age:?}");
+        // What an answer may be held for, and one last call to Step Functions (functions/shared/src/aws.rs).
+        let timeout = &of("ApiFunction")["Timeout"];
+        assert!(timeout.as_u64().is_some_and(|timeout| timeout > u64::from(MAX_WAIT_SECONDS) + 8), "{timeout:?}");
+    }
 }

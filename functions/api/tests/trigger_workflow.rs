@@ -195,3 +195,11 @@ async fn a_malformed_key_is_refused() {
         assert_eq!(call(&[&invoked("{}")], &[&no_execution()], &keyed(&key, "{}")).await.status, 200, "{key}");
     }
 }
+
+#[tokio::test]
+async fn a_body_that_was_not_accepted_does_not_take_the_key() {
+    let denied = mock!(aws_sdk_lambda::Client::invoke).sequence().http_status(403, None).build();
+    let routes = mocked(&[&denied, &invoked("2")], &[&no_execution(), &no_execution()]);
+    send(&routes, &keyed("k", "1")).await.assert_problem(500, "internal");
+    assert_eq!(send(&routes, &keyed("k", "2")).await.status, 200);
+}

@@ -220,9 +220,17 @@ async fn a_malformed_query_is_refused() {
     for query in ["wait=", "wait=21", "wait=-1", "wait=1.5", "wait=x", "wait=1&wait=2", "wait=256", "wait=%ff"] {
         call(&[], &[], &get(&format!("{one}?{query}"))).await.assert_problem(400, "invalid-parameter");
     }
-    for query in
-        ["limit=0", "limit=101", "limit=x", "limit=", "status=PENDING", "status=running", "status=", "limit=1&limit=2"]
-    {
+    for query in [
+        "status=PENDING_REDRIVE",
+        "limit=0",
+        "limit=101",
+        "limit=x",
+        "limit=",
+        "status=PENDING",
+        "status=running",
+        "status=",
+        "limit=1&limit=2",
+    ] {
         call(&[], &[], &get(&format!("/workflows?{query}"))).await.assert_problem(400, "invalid-parameter");
     }
     for cursor in ["", "a+b", "%00", "x", "_w"] {
@@ -320,4 +328,32 @@ async fn a_failed_workflow_is_redriven() {
     call(&[], &[&refused(unknown)], &redrive(ID)).await.assert_problem(404, "unknown-workflow");
     let keyed = "ac8c7f48-b155-8650-8c3b-c1ce9f1969f2";
     call(&[], &[&refused(unknown)], &redrive(keyed)).await.assert_problem(409, "workflow-pending");
+}
+
+#[tokio::test]
+async fn a_redriven_step_runs_again() {
+    let entered = StateEnteredEventDetails::builder().name("Task1").build().expect("a name");
+    let failed = |id| {
+        let failure = TaskFailedEventDetails::builder().resource_type("lambda").resource("invoke").error("Lambda.X");
+        event(id, HistoryEventType::TaskFailed).task_failed_event_details(failure.build().expect("built"))
+    };
+    let events = [
+        event(1, HistoryEventType::ExecutionStarted),
+        event(2, HistoryEventType::TaskStateEntered).state_entered_event_details(entered),
+        event(3, HistoryEventType::TaskScheduled),
+        failed(4),
+        event(5, HistoryEventType::ExecutionFailed),
+        event(6, HistoryEventType::ExecutionRedriven),
+        event(7, HistoryEventType::TaskScheduled),
+    ];
+    let events: Vec<_> = events.into_iter().map(|event| event.build().expect("built")).collect();
+    let history = mock!(aws_sdk_sfn::Client::get_execution_history).then_output(move || {
+        let page = GetExecutionHistoryOutput::builder().set_events(Some(events.clone()));
+        page.build().expect("all fields are set")
+    });
+    let answer = call(&[], &[&history], &get(&format!("/workflows/{ID}/steps"))).await.body();
+    let step = json!({
+        "name": "Task1", "status": "RUNNING", "attempts": 2, "error": "Lambda.X", "startedAt": "1970-01-01T00:00:02Z",
+    });
+    assert_eq!(answer["steps"], json!([step]));
 }

@@ -1,7 +1,8 @@
 //! The trigger against a mocked Step Functions: what AWS would see, and what it may answer.
 
 use aws_sdk_sfn::{
-    Client,
+    Client, Config,
+    config::Region,
     operation::{
         describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
         list_state_machines::ListStateMachinesOutput,
@@ -16,6 +17,10 @@ use aws_sdk_sfn::{
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use lambda_runtime::{Context, LambdaEvent};
 use serde_json::{json, value::RawValue};
+use std::{
+    net::TcpListener,
+    time::{Duration, SystemTime},
+};
 use trigger::{StateMachine, Trigger, TriggerError};
 
 const ACCEPTED: &str = include_str!("../events/accepted.json");
@@ -217,10 +222,18 @@ async fn an_error_names_what_failed_and_quotes_nothing() {
 
 #[tokio::test]
 async fn what_takes_too_long_ends_before_the_deadline() {
-    let list = page(None, &["orchestration-dev"], None);
+    let takes_and_never_answers = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let config = Config::builder()
+        .behavior_version_latest()
+        .endpoint_url(format!("http://{}", takes_and_never_answers.local_addr().expect("an address")))
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::from_static("us-east-1"))
+        .with_test_defaults();
+    let trigger = Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")));
     let mut event = event(ACCEPTED);
-    // Long ago.
-    event.context.deadline = 0;
-    let error = trigger(&[&list]).handle(event).await.expect_err("no time");
-    assert_eq!(error, TriggerError::TimedOut);
+    let deadline = SystemTime::now() + Duration::from_secs(1);
+    let millis = deadline.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
+    event.context.deadline = millis.try_into().expect("before the year 500 million");
+    assert_eq!(trigger.handle(event).await, Err(TriggerError::TimedOut));
+    assert!(SystemTime::now() < deadline);
 }

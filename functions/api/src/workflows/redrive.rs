@@ -1,10 +1,7 @@
 //! `POST /workflows/{workflowId}/redrive`
 
 use super::{Id, accepted, not_started};
-use crate::{
-    Api, ApiError,
-    arn::{self, FunctionArn},
-};
+use crate::{Api, ApiError, arn::FunctionArn};
 use aws_sdk_sfn::operation::redrive_execution::RedriveExecutionError;
 use axum::{extract::State, response::IntoResponse};
 use std::sync::Arc;
@@ -21,12 +18,13 @@ pub(crate) async fn post(
         match error.as_service_error() {
             Some(RedriveExecutionError::ExecutionDoesNotExist(_)) => not_started(&workflow_id),
             Some(RedriveExecutionError::ExecutionLimitExceeded(_)) => ApiError::Throttled,
-            Some(RedriveExecutionError::ExecutionNotRedrivable(refusal)) => ApiError::NotRedrivable(arn::without_arns(
-                refusal.message.as_deref().unwrap_or("Step Functions refuses"),
-            )),
+            Some(RedriveExecutionError::ExecutionNotRedrivable(refusal)) => {
+                let reason = refusal.message.as_deref().unwrap_or("Step Functions refuses");
+                ApiError::NotRedrivable(function.redacted(reason))
+            }
             _ => ApiError::aws("RedriveExecution", &error),
         }
     })?;
-    info!(workflowId = %workflow_id, "redriven");
+    info!("redriven");
     Ok(accepted(workflow_id))
 }

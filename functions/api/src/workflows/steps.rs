@@ -1,10 +1,7 @@
 //! `GET /workflows/{workflowId}/steps`
 
 use super::{Id, may_be_waiting, rfc3339};
-use crate::{
-    Api, ApiError,
-    arn::{self, FunctionArn},
-};
+use crate::{Api, ApiError, arn::FunctionArn};
 use aws_sdk_sfn::{
     operation::get_execution_history::GetExecutionHistoryError,
     types::{HistoryEvent, HistoryEventType},
@@ -50,7 +47,7 @@ pub(crate) async fn get(
     let mut steps = History::default();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => steps.add(&event),
+            Ok(event) => steps.add(&event, &function),
             Err(error) => match error.as_service_error() {
                 Some(GetExecutionHistoryError::ExecutionDoesNotExist(_)) if may_be_waiting(&workflow_id) => break,
                 Some(GetExecutionHistoryError::ExecutionDoesNotExist(_)) => return Err(ApiError::UnknownWorkflow),
@@ -70,7 +67,7 @@ struct History {
 }
 
 impl History {
-    fn add(&mut self, event: &HistoryEvent) {
+    fn add(&mut self, event: &HistoryEvent, function: &FunctionArn) {
         let at = rfc3339(Some(&event.timestamp));
         if let Some(entered) = &event.state_entered_event_details {
             self.steps.push(Step { name: entered.name.clone(), status: "RUNNING", started_at: at, ..Step::default() });
@@ -88,6 +85,10 @@ impl History {
             for step in self.steps.iter_mut().filter(|step| step.stopped_at.is_none()) {
                 (step.status, step.stopped_at) = (status, at.clone());
             }
+            // A redrive goes on from here.
+            if let Some(last) = self.steps.len().checked_sub(1) {
+                self.step_of.insert(event.id, last);
+            }
             return;
         }
         let Some(&index) = self.step_of.get(&event.previous_event_id) else { return };
@@ -99,7 +100,7 @@ impl History {
             (step.status, step.stopped_at) = ("RUNNING", None);
         }
         if let Some((error, cause)) = failure(event) {
-            (step.error, step.cause) = (error, cause.as_deref().map(arn::without_arns));
+            (step.error, step.cause) = (error.map(|e| function.redacted(&e)), cause.map(|c| function.redacted(&c)));
         }
     }
 }

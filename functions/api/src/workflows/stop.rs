@@ -14,13 +14,13 @@ pub(crate) async fn delete(
 ) -> Result<impl IntoResponse, ApiError> {
     let execution = describe(&api, &function, &workflow_id).await?.ok_or_else(|| not_started(&workflow_id))?;
     let arn = execution.execution_arn.clone();
-    let workflow = Workflow::described(workflow_id, execution)?;
+    let workflow = Workflow::described(workflow_id, execution, &function)?;
     if workflow.is_finished() {
         return Err(ApiError::WorkflowFinished(workflow.status));
     }
     let stop = api.step_functions.stop_execution().execution_arn(arn);
     let stop = stop.error("Workflow.Stopped").cause("stopped through the API");
     stop.send().await.map_err(|error| ApiError::aws("StopExecution", &error))?;
-    info!(workflowId = %workflow_id, "stopped");
+    info!("stopped");
     Ok(accepted(workflow_id))
 }

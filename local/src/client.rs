@@ -270,20 +270,23 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[tokio::test]
-    async fn a_post_is_not_repeated_where_it_may_have_taken_effect() {
+    async fn a_read_is_repeated_while_the_api_is_busy_and_a_post_is_not() {
         let calls = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&calls);
-        // Busy at first, then broken.
+        // Busy twice, then broken.
         let answer = async move || match counted.fetch_add(1, Ordering::Relaxed) {
-            0 => StatusCode::TOO_MANY_REQUESTS,
-            _ => StatusCode::SERVICE_UNAVAILABLE,
+            0 | 1 => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(any(answer))).await });
-        let error = Client::new(&url).expect("a client").trigger("{}".to_owned()).await.expect_err("503");
-        assert!(error.to_string().contains("503"), "{error}");
-        assert_eq!(calls.load(Ordering::Relaxed), 2);
+        let client = Client::new(&url).expect("a client");
+        let error = client.trigger("{}".to_owned()).await.expect_err("429");
+        assert!(error.to_string().contains("429"), "{error}");
+        let error = client.workflow("x").await.expect_err("500");
+        assert!(error.to_string().contains("500"), "{error}");
+        assert_eq!(calls.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 mod support;
 
-use local::client::Client;
+use local::{Options, client::Client};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,14 +11,20 @@ use std::{
 };
 use support::{executions, http, json, options, post, post_by, proxy::Proxy, start, within};
 
-#[tokio::test]
-async fn a_post_becomes_a_finished_workflow() {
+/// Options of a suite, and the lines that its functions will log.
+fn logged() -> (Options, Arc<Mutex<Vec<String>>>) {
     let log = Arc::new(Mutex::new(vec![]));
     let mut options = options();
     options.log = {
         let log = Arc::clone(&log);
         Arc::new(move |_: &str, line: &str| log.lock().expect("not poisoned").push(line.to_owned()))
     };
+    (options, log)
+}
+
+#[tokio::test]
+async fn a_post_becomes_a_finished_workflow() {
+    let (options, log) = logged();
     let suite = start(&options).await;
     let payload = r#"{"n": 123456789012345678901234567890.10, "a": 1, "a": 2, "secret": "hunter2 \u00e9é"}"#;
     let answer = post(&suite, payload).await;
@@ -57,12 +63,7 @@ async fn a_post_becomes_a_finished_workflow() {
 
 #[tokio::test]
 async fn a_failure_is_logged_under_its_workflow() {
-    let log = Arc::new(Mutex::new(vec![]));
-    let mut options = options();
-    options.log = {
-        let log = Arc::clone(&log);
-        Arc::new(move |_: &str, line: &str| log.lock().expect("not poisoned").push(line.to_owned()))
-    };
+    let (mut options, log) = logged();
     let nowhere = "arn:aws:states:us-east-1:123456789012:stateMachine:gone".to_owned();
     let nowhere = BTreeMap::from([("STATE_MACHINE_ARN".to_owned(), nowhere)]);
     options.variables.insert("TriggerFunction".to_owned(), nowhere);

@@ -43,7 +43,8 @@ pub(crate) async fn post(
             info!("replayed");
             return Ok(([("idempotency-replayed", "true")], accepted(workflow_id)).into_response());
         }
-        let event = serde_json::to_vec(&TriggerEvent { workflow_id, payload }).map_err(ApiError::internal)?;
+        let event = serde_json::to_vec(&TriggerEvent { workflow_id, payload: payload.get().into() })
+            .map_err(ApiError::internal)?;
         let invoke = api.lambda.invoke().function_name(&api.trigger_function);
         let invoke = invoke.invocation_type(InvocationType::Event).payload(Blob::new(event));
         invoke.send().await.map_err(|error| ApiError::aws("Invoke", &error))?;

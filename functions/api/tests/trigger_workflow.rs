@@ -24,7 +24,7 @@ fn invoked(payload: &'static str) -> Rule {
             request.function_name() == Some("trigger-lambda-dev")
                 && request.invocation_type().is_some_and(|kind| kind.as_str() == "Event")
                 && id.parse::<WorkflowId>().is_ok()
-                && rest == format!(r#"","payload":{payload}}}"#)
+                && rest == format!(r#"","payload":{}}}"#, json!(payload))
         })
         .then_output(|| InvokeOutput::builder().status_code(202).build())
 }

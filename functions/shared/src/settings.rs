@@ -12,6 +12,10 @@ pub const ENVIRONMENT: &str = "ENVIRONMENT";
 /// The ARN of the state machine to start; where set, the trigger does not search for it by name.
 pub const STATE_MACHINE_ARN: &str = "STATE_MACHINE_ARN";
 
+/// The ARN of the queue whose messages are records of events that the trigger failed on; where not set, no event is
+/// taken for a batch of them.
+pub const ON_FAILURE_QUEUE_ARN: &str = "ON_FAILURE_QUEUE_ARN";
+
 /// The longest name of an environment: with `trigger-lambda-` before it, it still fits the 64 characters of a
 /// function name.
 pub const ENVIRONMENT_MAX: usize = 40;
@@ -82,21 +86,44 @@ impl fmt::Display for Environment {
 /// # Errors
 /// The variable is malformed.
 pub fn state_machine_arn(variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingError> {
-    let Some(arn) = variable(STATE_MACHINE_ARN).filter(|arn| !arn.is_empty()) else {
+    let rule = "an ARN of the form arn:PARTITION:states:REGION:ACCOUNT:stateMachine:NAME";
+    arn(variable, STATE_MACHINE_ARN, rule, |service, resource| {
+        service == "states" && matches!(resource.split_once(':'), Some(("stateMachine", name)) if is_name(name))
+    })
+}
+
+/// Reads [`ON_FAILURE_QUEUE_ARN`] through `variable`; empty counts as not set.
+///
+/// # Errors
+/// The variable is malformed.
+pub fn on_failure_queue_arn(variable: impl Fn(&str) -> Option<String>) -> Result<Option<String>, SettingError> {
+    let rule = "an ARN of the form arn:PARTITION:sqs:REGION:ACCOUNT:NAME";
+    arn(variable, ON_FAILURE_QUEUE_ARN, rule, |service, resource| service == "sqs" && is_name(resource))
+}
+
+/// Reads an ARN of whose service and resource `is_right` holds.
+fn arn(
+    variable: impl Fn(&str) -> Option<String>,
+    name: &'static str,
+    rule: &'static str,
+    is_right: impl Fn(&str, &str) -> bool,
+) -> Result<Option<String>, SettingError> {
+    let Some(arn) = variable(name).filter(|arn| !arn.is_empty()) else {
         return Ok(None);
     };
-    let parts: Vec<&str> = arn.split(':').collect();
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
     match parts.as_slice() {
-        ["arn", partition, "states", region, account, "stateMachine", name]
-            if [partition, region, account, name].iter().all(|part| !part.is_empty()) =>
+        ["arn", partition, service, region, account, resource]
+            if [partition, region, account].iter().all(|part| !part.is_empty()) && is_right(service, resource) =>
         {
             Ok(Some(arn))
         }
-        _ => Err(SettingError::Malformed {
-            name: STATE_MACHINE_ARN,
-            rule: "an ARN of the form arn:PARTITION:states:REGION:ACCOUNT:stateMachine:NAME",
-        }),
+        _ => Err(SettingError::Malformed { name, rule }),
     }
+}
+
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && !text.contains(':')
 }
 
 #[cfg(test)]
@@ -133,6 +160,20 @@ mod tests {
         for malformed in ["orchestration-dev", "arn:aws:states:eu-west-1:123456789012:execution:a:b"] {
             let error = state_machine_arn(only(STATE_MACHINE_ARN, malformed)).expect_err(malformed);
             assert!(error.to_string().contains(STATE_MACHINE_ARN), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_on_failure_queue_may_be_given() {
+        let arn = "arn:aws:sqs:eu-west-1:123456789012:stack-OnFailureQueue-1ABC";
+        assert_eq!(on_failure_queue_arn(|_| None), Ok(None));
+        assert_eq!(on_failure_queue_arn(only(ON_FAILURE_QUEUE_ARN, "")), Ok(None));
+        assert_eq!(on_failure_queue_arn(only(ON_FAILURE_QUEUE_ARN, arn)), Ok(Some(arn.to_owned())));
+        for malformed in
+            ["OnFailureQueue", "arn:aws:sqs:eu-west-1:123456789012:", "arn:aws:sns:eu-west-1:123456789012:a"]
+        {
+            let error = on_failure_queue_arn(only(ON_FAILURE_QUEUE_ARN, malformed)).expect_err(malformed);
+            assert!(error.to_string().contains(ON_FAILURE_QUEUE_ARN), "{error}");
         }
     }
 }

@@ -22,6 +22,9 @@ pub enum TriggerError {
     /// The name belongs to an execution with another input.
     #[error("another workflow was started under this id: nothing was started for this event")]
     WorkflowIdConflict,
+    /// A message of the on-failure queue that Lambda did not put there.
+    #[error("a message of the on-failure queue is no record of a failed event: look at it and delete it")]
+    NotARecord,
 }
 
 impl TriggerError {
@@ -35,7 +38,14 @@ impl TriggerError {
             Self::StartFailed(_) => "Trigger.StartFailed",
             Self::TimedOut => "Trigger.TimedOut",
             Self::WorkflowIdConflict => "Trigger.WorkflowIdConflict",
+            Self::NotARecord => "Trigger.NotARecord",
         }
+    }
+
+    /// The error, once it stands in the log.
+    pub(crate) fn logged(self) -> Self {
+        tracing::error!(error = self.name(), "{self}");
+        self
     }
 
     pub(crate) fn search<E: ProvideErrorMetadata>(error: &SdkError<E>) -> Self {

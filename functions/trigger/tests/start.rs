@@ -1,113 +1,29 @@
 //! The trigger against a mocked Step Functions: what AWS would see, and what it may answer.
 
+mod support;
+
 use aws_sdk_sfn::{
     Client, Config,
     config::Region,
-    operation::{
-        describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
-        list_state_machines::ListStateMachinesOutput,
-        start_execution::{StartExecutionError, StartExecutionOutput},
-    },
-    primitives::DateTime,
+    operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
     types::{
-        ExecutionStatus, StateMachineListItem, StateMachineType,
-        error::{ExecutionAlreadyExists, ExecutionDoesNotExist, StateMachineDoesNotExist},
+        ExecutionStatus,
+        error::{ExecutionDoesNotExist, StateMachineDoesNotExist},
     },
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
-use lambda_runtime::{Context, LambdaEvent};
-use serde_json::{json, value::RawValue};
+use serde_json::json;
 use std::{
     net::TcpListener,
     time::{Duration, SystemTime},
 };
+use support::{ACCEPTED, ID, PAYLOAD, REQUEST_ID, arn, described, event, page, refused, started, taken, trigger};
 use trigger::{StateMachine, Trigger, TriggerError};
 
-const ACCEPTED: &str = include_str!("../events/accepted.json");
 const DIRECT: &str = include_str!("../events/direct.json");
-const ID: &str = "019ab0c1-5a70-7c3e-9a51-6d1c0b3f2e4d";
-const PAYLOAD: &str = r#"{ "key": "value", "n": 123456789012345678901234567890.10, "a": 1, "a": 2 }"#;
-const REQUEST_ID: &str = "5c3b1c2e-8f0a-4b7e-9d6a-1f2e3d4c5b6a";
-
-fn arn(name: &str) -> String {
-    format!("arn:aws:states:us-east-1:123456789012:stateMachine:{name}")
-}
-
-fn event(text: &str) -> LambdaEvent<Box<RawValue>> {
-    let mut context = Context::default();
-    REQUEST_ID.clone_into(&mut context.request_id);
-    context.deadline = u64::MAX / 2_000_000;
-    LambdaEvent::new(serde_json::from_str(text).expect("JSON"), context)
-}
-
-fn trigger(rules: &[&Rule]) -> Trigger {
-    let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, rules);
-    Trigger::new(client, StateMachine::Named("orchestration-dev".to_owned()))
-}
-
-/// A page of the listing with machines of these names, and a token for the next one where there is one.
-fn page(token: Option<&'static str>, names: &'static [&'static str], next: Option<&'static str>) -> Rule {
-    mock!(Client::list_state_machines)
-        .match_requests(move |request| request.max_results() == Some(1_000) && request.next_token() == token)
-        .then_output(move || {
-            let machines = names.iter().map(|name| {
-                StateMachineListItem::builder()
-                    .name(*name)
-                    .state_machine_arn(arn(name))
-                    .r#type(StateMachineType::Standard)
-                    .creation_date(DateTime::from_secs(0))
-                    .build()
-                    .expect("all fields are set")
-            });
-            ListStateMachinesOutput::builder()
-                .set_state_machines(Some(machines.collect()))
-                .set_next_token(next.map(str::to_owned))
-                .build()
-                .expect("all fields are set")
-        })
-}
-
-fn started(name: &'static str, input: &'static str) -> Rule {
-    mock!(Client::start_execution)
-        .match_requests(move |request| {
-            request.state_machine_arn() == Some(&arn("orchestration-dev"))
-                && request.name() == Some(name)
-                && request.input() == Some(input)
-        })
-        .then_output(|| {
-            let output = StartExecutionOutput::builder().execution_arn("arn").start_date(DateTime::from_secs(0));
-            output.build().expect("all fields are set")
-        })
-}
-
-fn refused(error: fn() -> StartExecutionError) -> Rule {
-    mock!(Client::start_execution).then_error(error)
-}
-
-fn taken() -> StartExecutionError {
-    StartExecutionError::ExecutionAlreadyExists(ExecutionAlreadyExists::builder().build())
-}
 
 fn gone() -> StartExecutionError {
     StartExecutionError::StateMachineDoesNotExist(StateMachineDoesNotExist::builder().build())
-}
-
-fn described(status: ExecutionStatus, input: &'static str) -> Rule {
-    mock!(Client::describe_execution)
-        .match_requests(|request| {
-            let arn = format!("arn:aws:states:us-east-1:123456789012:execution:orchestration-dev:{ID}");
-            request.execution_arn() == Some(&arn)
-        })
-        .then_output(move || {
-            DescribeExecutionOutput::builder()
-                .execution_arn("arn")
-                .state_machine_arn("arn")
-                .status(status.clone())
-                .start_date(DateTime::from_secs(0))
-                .input(input)
-                .build()
-                .expect("all fields are set")
-        })
 }
 
 #[tokio::test]
@@ -175,7 +91,7 @@ async fn one_that_stays_gone_is_an_error() {
 async fn an_arn_that_is_set_needs_no_search() {
     let start = started(ID, PAYLOAD);
     let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, [&start]);
-    let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")));
+    let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")), None);
     trigger.handle(event(ACCEPTED)).await.expect("started");
 }
 
@@ -229,7 +145,7 @@ async fn what_takes_too_long_ends_before_the_deadline() {
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .region(Region::from_static("us-east-1"))
         .with_test_defaults();
-    let trigger = Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")));
+    let trigger = Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")), None);
     let mut event = event(ACCEPTED);
     let deadline = SystemTime::now() + Duration::from_secs(1);
     let millis = deadline.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();

@@ -1,6 +1,8 @@
 //! A client of the API: triggers workflows and follows them.
 
-use crate::Error;
+use crate::{Error, REGION};
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_sdk_sqs::config::{Credentials, SharedCredentialsProvider};
 use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode, Url, header};
@@ -248,6 +250,19 @@ impl Client {
         }
         Err(Error::Api(format!("{} is too busy: try again later", self.url)))
     }
+}
+
+/// The configuration of an AWS client that talks to the suite on this machine at `url`, without TLS and with
+/// anyone's credentials.
+#[must_use]
+pub fn aws(url: &str) -> SdkConfig {
+    SdkConfig::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(SharedCredentialsProvider::new(Credentials::new("local", "local", None, None, "local")))
+        .endpoint_url(url)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .region(Region::from_static(REGION))
+        .build()
 }
 
 /// The path of a workflow's route, whatever is given for an id.

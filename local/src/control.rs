@@ -1,8 +1,8 @@
-//! `cargo local list`, `show`, `stop` and `redrive`: the API's own routes, for a person.
+//! `cargo local list`, `show`, `stop` and `redrive`, the API's own routes for a person, and `redrive-failed`.
 
 use crate::show;
 use clap::Args;
-use local::{Error, client::Client};
+use local::{Error, client::Client, redrive, suite};
 use serde_json::value::RawValue;
 use std::process::ExitCode;
 
@@ -38,6 +38,29 @@ pub(crate) struct One {
     id: String,
     #[command(flatten)]
     api: Api,
+}
+
+#[derive(Args)]
+pub(crate) struct RedriveFailed {
+    /// The port of the running suite
+    #[arg(long, default_value_t = 5000)]
+    port: u16,
+}
+
+impl RedriveFailed {
+    pub(crate) async fn run(self) -> Result<ExitCode, Error> {
+        let [_, lambda, sqs] = suite::ports(self.port)?.map(|port| format!("http://127.0.0.1:{port}"));
+        let bar = show::bar("requests");
+        let outcomes = redrive::failed(&lambda, &sqs, |all, untried| {
+            bar.set_length(all);
+            bar.set_position(all.saturating_sub(untried));
+        });
+        let outcomes = outcomes.await?;
+        bar.finish_and_clear();
+        outcomes.iter().for_each(show::redriven);
+        let is_done = outcomes.iter().all(|outcome| outcome.left == 0);
+        Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 impl Api {

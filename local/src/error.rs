@@ -52,6 +52,9 @@ pub enum Error {
     /// The API cannot be reached or answered with what the client cannot use.
     #[error("{0}")]
     Api(String),
+    /// No suite listens where the command looks for one.
+    #[error("no suite answers at {0} ({1}): start one with `cargo local up`, or say where it is with --port")]
+    Unreachable(String, String),
     /// The operating system refused.
     #[error(transparent)]
     Io(#[from] io::Error),

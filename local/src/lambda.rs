@@ -40,6 +40,8 @@ pub struct Lambda {
     sqs: aws_sdk_sqs::Client,
     /// The function whose event was given up last, and the tries that it had.
     given_up: watch::Sender<Option<(String, u32)>>,
+    /// How many asynchronous events are not dealt with yet.
+    pending: watch::Sender<usize>,
 }
 
 /// One function with the environments that it has at the moment.
@@ -104,7 +106,8 @@ impl Lambda {
             };
             (function.template.name.clone(), Arc::new(function))
         });
-        Self { functions: Arc::new(functions.collect()), retry_delays, sqs, given_up: watch::Sender::new(None) }
+        let (given_up, pending) = (watch::Sender::new(None), watch::Sender::new(0));
+        Self { functions: Arc::new(functions.collect()), retry_delays, sqs, given_up, pending }
     }
 
     /// Starts one environment of every function, all at once.
@@ -152,6 +155,19 @@ impl Lambda {
         let last = given_up.wait_for(Option::is_some).await.ok().and_then(|last| last.clone());
         let (function, tries) = last.unwrap_or_default();
         Error::GivenUp { function, tries }
+    }
+
+    /// Waits until every asynchronous event has been dealt with, or been given up.
+    pub async fn settled(&self) {
+        // The sender is here, so the wait ends with none left.
+        let _ = self.pending.subscribe().wait_for(|pending| *pending == 0).await;
+    }
+
+    /// Adds a line to the log of the function of this name.
+    pub(crate) fn log(&self, name: &str, line: &str) {
+        if let Some(function) = self.functions.get(name) {
+            (function.log)(name, line);
+        }
     }
 
     /// Ends every process.

@@ -7,11 +7,13 @@
 pub mod build;
 pub mod client;
 mod error;
+pub mod event_source;
 pub mod gateway;
 pub mod lambda;
 pub mod moto;
 mod process;
 pub mod progress;
+pub mod redrive;
 pub mod suite;
 pub mod template;
 

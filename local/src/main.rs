@@ -4,7 +4,7 @@ mod control;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
-use control::{List, One};
+use control::{List, One, RedriveFailed};
 use local::{
     Error, Options, Suite,
     client::Client,
@@ -52,6 +52,8 @@ enum Command {
     Stop(One),
     /// Run a failed workflow again from the state that failed
     Redrive(One),
+    /// Start the requests in the on-failure queue, those that could not be started before
+    RedriveFailed(RedriveFailed),
 }
 
 #[derive(Args)]
@@ -110,6 +112,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Show(one) => Box::pin(one.show()),
         Command::Stop(one) => Box::pin(one.stop()),
         Command::Redrive(one) => Box::pin(one.redrive()),
+        Command::RedriveFailed(redrive) => Box::pin(redrive.run()),
     };
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {

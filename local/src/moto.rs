@@ -1,7 +1,11 @@
 //! moto, a third party's Step Functions and SQS, in a Python of its own below `target/`.
 
-use crate::{ACCOUNT, Error, REGION, process, progress::Progress, template::Template};
-use aws_sdk_sfn::config::{BehaviorVersion, Credentials, Region, SharedHttpClient};
+use crate::{
+    ACCOUNT, Error, REGION, client, process,
+    progress::Progress,
+    template::{Queue, Template},
+};
+use aws_sdk_sqs::types::QueueAttributeName;
 use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
@@ -138,25 +142,13 @@ impl Moto {
     /// A client for its Step Functions.
     #[must_use]
     pub fn step_functions(&self) -> aws_sdk_sfn::Client {
-        let config = aws_sdk_sfn::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
-            .endpoint_url(&self.url)
-            .http_client(http_client())
-            .region(Region::from_static(REGION));
-        aws_sdk_sfn::Client::from_conf(config.build())
+        aws_sdk_sfn::Client::new(&client::aws(&self.url))
     }
 
     /// A client for its SQS.
     #[must_use]
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
-        let config = aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .credentials_provider(Credentials::new("local", "local", None, None, "local"))
-            .endpoint_url(&self.url)
-            .http_client(http_client())
-            .region(Region::from_static(REGION));
-        aws_sdk_sqs::Client::from_conf(config.build())
+        aws_sdk_sqs::Client::new(&client::aws(&self.url))
     }
 
     /// Makes the template's queues and state machines.
@@ -165,9 +157,11 @@ impl Moto {
     /// moto does not take one of them.
     pub async fn deploy(&self, template: &Template) -> Result<(), Error> {
         let sqs = self.sqs();
-        for queue in &template.queues {
-            let made = sqs.create_queue().queue_name(queue).send().await;
-            made.map_err(|error| Error::Moto(format!("{queue}: {}", error.into_service_error())))?;
+        for Queue { name, visibility_timeout } in &template.queues {
+            let made = sqs.create_queue().queue_name(name);
+            let made =
+                made.attributes(QueueAttributeName::VisibilityTimeout, visibility_timeout.to_string()).send().await;
+            made.map_err(|error| Error::Moto(format!("{name}: {}", error.into_service_error())))?;
         }
         let step_functions = self.step_functions();
         for state_machine in &template.state_machines {
@@ -195,7 +189,7 @@ async fn last_line(stderr: Option<ChildStderr>) -> Option<String> {
     last
 }
 
-/// Without TLS: moto listens on the loopback address.
-fn http_client() -> SharedHttpClient {
-    aws_smithy_http_client::Builder::new().build_http()
+/// Where a queue of this name is; moto goes by the path alone.
+pub(crate) fn queue_url(name: &str) -> String {
+    format!("https://sqs.{REGION}.amazonaws.com/{ACCOUNT}/{name}")
 }

@@ -4,6 +4,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use local::{
     Error, Suite,
     client::{Page, Step, Workflow},
+    redrive::Redriven,
 };
 use owo_colors::{AnsiColors, OwoColorize};
 use serde_json::{Value, value::RawValue};
@@ -99,6 +100,26 @@ pub(crate) fn workflow(id: &str, workflow: &Workflow, steps: &[Step]) {
 /// What was asked for is under way.
 pub(crate) fn done(id: &str, what: &str) {
     anstream::println!("workflow {} {what}", id.bold());
+}
+
+/// A progress bar on a terminal, nothing elsewhere.
+pub(crate) fn bar(what: &str) -> ProgressBar {
+    // A constant template, as in `progress`.
+    let style = ProgressStyle::with_template("{bar:40.cyan} {pos} of {len} {msg}");
+    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what.to_owned())
+}
+
+/// What became of the requests in an on-failure queue.
+pub(crate) fn redriven(redriven: &Redriven) {
+    let Redriven { queue, started, left } = redriven;
+    match (started, left) {
+        (0, 0) => anstream::println!("{queue} is empty"),
+        (_, 0) => anstream::println!("{} from {queue}, none left", format!("{started} started").green()),
+        _ => anstream::println!(
+            "{started} started from {queue}, {}: the log of `cargo local up` says why",
+            format!("{left} failed again and stay there").red()
+        ),
+    }
 }
 
 fn colour_of(status: &str) -> AnsiColors {

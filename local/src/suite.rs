@@ -1,7 +1,9 @@
 //! The whole suite, running.
 
 use crate::{
-    Error, build, gateway,
+    Error, build,
+    event_source::EventSources,
+    gateway,
     lambda::{self, Lambda, Log},
     moto::{self, Moto},
     progress::Progress,
@@ -86,6 +88,8 @@ pub struct Suite {
     /// Step Functions and SQS.
     pub moto: Moto,
     servers: Vec<JoinHandle<io::Result<()>>>,
+    /// They end with it.
+    _event_sources: EventSources,
 }
 
 impl Suite {
@@ -119,8 +123,10 @@ impl Suite {
         let lambda = Lambda::new(functions, &surroundings, options.retry_delays, moto.sqs(), &options.log);
         let url = format!("http://{}", front.local_addr()?);
         let routes = gateway::router(&template.routes, &lambda);
-        let servers = vec![serve(invoke, lambda::routes(lambda.clone())), serve(front, routes)];
-        let suite = Self { url, lambda_url, template, lambda, moto, servers };
+        let event_sources = EventSources::start(template.mappings.clone(), &lambda, &moto.sqs());
+        let calls = lambda::routes(lambda.clone()).merge(event_sources.routes());
+        let servers = vec![serve(invoke, calls), serve(front, routes)];
+        let suite = Self { url, lambda_url, template, lambda, moto, servers, _event_sources: event_sources };
         suite.lambda.warm().await?;
         drop(step);
         Ok(suite)
@@ -137,7 +143,10 @@ impl Drop for Suite {
 }
 
 /// The ports of the HTTP front, of Lambda and of moto.
-fn ports(first: u16) -> Result<[u16; 3], Error> {
+///
+/// # Errors
+/// They would be beyond the last port.
+pub fn ports(first: u16) -> Result<[u16; 3], Error> {
     match first {
         0 => Ok([0; 3]),
         1..=65_533 => Ok([first, first + 1, first + 2]),

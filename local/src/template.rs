@@ -16,8 +16,12 @@ use std::{
 /// (<https://docs.aws.amazon.com/lambda/latest/api/API_PutFunctionEventInvokeConfig.html>).
 const MAX_EVENT_AGE_SECONDS: u64 = 21_600;
 
+/// How long a received message stays hidden where the template does not say
+/// (<https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html>).
+const VISIBILITY_TIMEOUT_SECONDS: u64 = 30;
+
 /// The suite as the template describes it, every reference resolved.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Template {
     /// The functions, in the order of their logical ids.
     pub functions: Vec<Function>,
@@ -25,8 +29,10 @@ pub struct Template {
     pub routes: Vec<Route>,
     /// The state machines.
     pub state_machines: Vec<StateMachine>,
-    /// The names of the SQS queues.
-    pub queues: Vec<String>,
+    /// The SQS queues.
+    pub queues: Vec<Queue>,
+    /// What leads messages of the queues to the functions.
+    pub mappings: Vec<Mapping>,
 }
 
 /// A Lambda function.
@@ -72,6 +78,30 @@ pub struct Route {
     pub function: String,
 }
 
+/// An SQS queue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// How long a message that was received stays hidden, in seconds.
+    pub visibility_timeout: u64,
+}
+
+/// An event source mapping from a queue to a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The queue's name.
+    pub queue: String,
+    /// The function's name.
+    pub function: String,
+    /// How many messages an event has at most: 1 to 10.
+    pub batch_size: i32,
+    /// Whether messages are led on from the start.
+    pub enabled: bool,
+    /// Whether the function tells which messages of a batch it failed on.
+    pub reports_failures: bool,
+}
+
 /// A state machine with its definition, substitutions made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StateMachine {
@@ -110,7 +140,7 @@ impl Template {
         let resources: BTreeMap<_, _> = object(&document, "Resources")?.iter().collect();
         let globals = document.pointer("/Globals/Function").cloned().unwrap_or_default();
         let intrinsics = Intrinsics::new(&document, parameters)?;
-        let mut template = Self { functions: vec![], routes: vec![], state_machines: vec![], queues: vec![] };
+        let mut template = Self::default();
         for (logical_id, resource) in resources {
             let within = |error: String| format!("{logical_id}: {error}");
             if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
@@ -118,17 +148,21 @@ impl Template {
             {
                 continue;
             }
-            match resource.get("Type").and_then(Value::as_str) {
+            let kind = resource.get("Type").and_then(Value::as_str);
+            let globals = if kind == Some("AWS::Serverless::Function") { &globals } else { &Value::Null };
+            let resource = Reader { logical_id, resource, globals, intrinsics: &intrinsics };
+            match kind {
                 Some("AWS::Serverless::Function") => {
-                    let function = Reader { logical_id, resource, globals: &globals, intrinsics: &intrinsics };
-                    template.routes.extend(function.routes().map_err(within)?);
-                    template.functions.push(function.function(folder).map_err(within)?);
+                    template.routes.extend(resource.routes().map_err(within)?);
+                    template.functions.push(resource.function(folder).map_err(within)?);
                 }
                 Some("AWS::Serverless::StateMachine") => {
-                    let state_machine = Reader { logical_id, resource, globals: &Value::Null, intrinsics: &intrinsics };
-                    template.state_machines.push(state_machine.state_machine(folder).map_err(within)?);
+                    template.state_machines.push(resource.state_machine(folder).map_err(within)?);
                 }
-                Some("AWS::SQS::Queue") => template.queues.push(intrinsics.name_of(logical_id).map_err(within)?),
+                Some("AWS::SQS::Queue") => template.queues.push(resource.queue().map_err(within)?),
+                Some("AWS::Lambda::EventSourceMapping") => {
+                    template.mappings.push(resource.mapping().map_err(within)?);
+                }
                 _ => {}
             }
         }
@@ -246,6 +280,41 @@ impl Reader<'_> {
         Ok(StateMachine { name: self.intrinsics.name_of(self.logical_id)?, definition })
     }
 
+    fn queue(&self) -> Result<Queue, String> {
+        let visibility_timeout = number("VisibilityTimeout", &self.property("VisibilityTimeout")?)?;
+        let name = self.intrinsics.name_of(self.logical_id)?;
+        Ok(Queue { name, visibility_timeout: visibility_timeout.unwrap_or(VISIBILITY_TIMEOUT_SECONDS) })
+    }
+
+    fn mapping(&self) -> Result<Mapping, String> {
+        // The name is the last part of an ARN.
+        let name = |property: &str| match self.text(property)? {
+            Some(text) => Ok(text.rsplit(':').next().unwrap_or_default().to_owned()),
+            None => Err(format!("{property} is missing")),
+        };
+        if !self.text("EventSourceArn")?.is_some_and(|arn| arn.contains(":sqs:")) {
+            return Err("EventSourceArn: on one machine an event source can be an SQS queue alone".to_owned());
+        }
+        let batch_size = number("BatchSize", &self.property("BatchSize")?)?.unwrap_or(10);
+        let in_bounds = i32::try_from(batch_size).ok().filter(|size| (1..=10).contains(size));
+        let batch_size = in_bounds
+            .ok_or_else(|| format!("BatchSize: on one machine an event has 1 to 10 messages, not {batch_size}"))?;
+        let enabled = match self.property("Enabled")? {
+            Value::Null => true,
+            Value::Bool(enabled) => enabled,
+            Value::String(text) if text == "true" || text == "false" => text == "true",
+            other => return Err(format!("Enabled must be true or false, not {other}")),
+        };
+        let response_types = self.property("FunctionResponseTypes")?;
+        Ok(Mapping {
+            queue: name("EventSourceArn")?,
+            function: name("FunctionName")?,
+            batch_size,
+            enabled,
+            reports_failures: response_types.as_array().into_iter().flatten().any(|t| t == "ReportBatchItemFailures"),
+        })
+    }
+
     /// The property, from the resource or else from the globals, resolved; `Null` where neither has it.
     fn property(&self, name: &str) -> Result<Value, String> {
         let own = self.resource.pointer("/Properties").and_then(|properties| properties.get(name));
@@ -300,12 +369,17 @@ mod tests {
         ];
         assert_eq!(names, expected);
         let trigger = functions["TriggerFunction"];
-        assert_eq!(trigger.variables, BTreeMap::from([("ENVIRONMENT".to_owned(), "test".to_owned())]));
+        let queue_arn = "arn:aws:sqs:us-east-1:123456789012:OnFailureQueue".to_owned();
+        let variables = [("ENVIRONMENT".to_owned(), "test".to_owned()), ("ON_FAILURE_QUEUE_ARN".to_owned(), queue_arn)];
+        assert_eq!(trigger.variables, BTreeMap::from(variables));
         assert_eq!(trigger.timeout, Duration::from_secs(30));
         assert!(trigger.json_log && trigger.code.ends_with("functions/trigger"));
         let on_failure = Some("OnFailureQueue".to_owned());
         assert_eq!(trigger.asynchronous, Asynchronous { retries: 2, max_age: Duration::from_hours(6), on_failure });
-        assert_eq!(template.queues, ["OnFailureQueue"]);
+        let (queue, function) = ("OnFailureQueue".to_owned(), "trigger-lambda-test".to_owned());
+        assert_eq!(template.queues, [Queue { name: queue.clone(), visibility_timeout: 180 }]);
+        let mapping = Mapping { queue, function, batch_size: 10, enabled: false, reports_failures: true };
+        assert_eq!(template.mappings, [mapping]);
         assert_eq!(template.state_machines[0].name, "orchestration-test");
         let task1 = "arn:aws:lambda:us-east-1:123456789012:function:Task1-test";
         assert!(template.state_machines[0].definition.contains(task1));
@@ -332,6 +406,18 @@ mod tests {
                 "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, EventInvokeConfig: {MaximumRetryAttempts: one}}}}",
                 "F: MaximumRetryAttempts must be a number, not one",
             ),
+            (
+                "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'arn:aws:sqs:r:a:q'}}}",
+                "M: FunctionName is missing",
+            ),
+            (
+                "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'arn:aws:kinesis:r:a:s'}}}",
+                "M: EventSourceArn: on one machine an event source can be an SQS queue alone",
+            ),
+            (
+                "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'a:sqs:q', Enabled: soon}}}",
+                "M: Enabled must be true or false",
+            ),
             ("Resources: {Q: {Type: AWS::SQS::Queue, Condition: Gone}}", "Q: there is no condition Gone"),
             (
                 "Resources: {M: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: missing.json}}}",
@@ -353,7 +439,7 @@ Resources:
   F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, EventInvokeConfig: {MaximumRetryAttempts: '1', MaximumEventAgeInSeconds: 60}}}
 ";
         let template = Template::parse(text, Path::new("."), &BTreeMap::new()).expect("a template");
-        assert_eq!(template.queues, ["Q"]);
+        assert_eq!(template.queues, [Queue { name: "Q".to_owned(), visibility_timeout: 30 }]);
         let expected = Asynchronous { retries: 1, max_age: Duration::from_mins(1), on_failure: None };
         assert_eq!(template.functions[0].asynchronous, expected);
     }

@@ -8,7 +8,7 @@ use local::{
     lambda::{self, Invocation, Lambda, Log, Outcome},
     moto::{self, Moto},
     progress::Progress,
-    template::{Asynchronous, Function, Template},
+    template::{Asynchronous, Function, Queue, Template},
 };
 use serde_json::{Value, json};
 use std::{
@@ -38,8 +38,8 @@ async fn host(variables: &[(&str, &str)]) -> Host {
 async fn host_of_events(variables: &[(&str, &str)], max_age: Duration) -> Host {
     let interpreter = moto::install(&project().join("target/local"), Progress::Silent).await.expect("moto");
     let moto = Moto::start(&interpreter, 0, 0).await.expect("moto runs");
-    let queues = vec!["on-failure".to_owned()];
-    let template = Template { functions: vec![], routes: vec![], state_machines: vec![], queues };
+    let queues = vec![Queue { name: "on-failure".to_owned(), visibility_timeout: 30 }];
+    let template = Template { queues, ..Template::default() };
     moto.deploy(&template).await.expect("a queue");
     let function = Function {
         logical_id: "AnyFunction".to_owned(),

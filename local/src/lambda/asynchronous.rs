@@ -2,6 +2,7 @@
 //! (<https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-error-handling.html>).
 
 use super::{Function, Invocation, Lambda, Outcome};
+use crate::moto::queue_url;
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -43,7 +44,11 @@ impl Lambda {
     pub fn enqueue(&self, name: &str, invocation: Invocation) -> bool {
         let Some(function) = self.functions.get(name).map(Arc::clone) else { return false };
         let host = self.clone();
-        tokio::spawn(async move { host.deliver(&function, &invocation).await });
+        self.pending.send_modify(|pending| *pending += 1);
+        tokio::spawn(async move {
+            host.deliver(&function, &invocation).await;
+            host.pending.send_modify(|pending| *pending -= 1);
+        });
         true
     }
 
@@ -84,8 +89,7 @@ impl Lambda {
         let record = record(function, invocation, condition, tries, error);
         let sent = match record.and_then(|record| serde_json::to_string(&record)) {
             Ok(record) => {
-                let url = format!("https://sqs.{}.amazonaws.com/{}/{queue}", crate::REGION, crate::ACCOUNT);
-                let sent = self.sqs.send_message().queue_url(url).message_body(record).send().await;
+                let sent = self.sqs.send_message().queue_url(queue_url(queue)).message_body(record).send().await;
                 sent.map(drop).map_err(|error| error.into_service_error().to_string())
             }
             Err(error) => Err(error.to_string()),

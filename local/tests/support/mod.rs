@@ -3,6 +3,7 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub(crate) mod faults;
 pub(crate) mod proxy;
 
 use local::{Options, Suite, client::Client};

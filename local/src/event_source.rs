@@ -262,3 +262,47 @@ fn not_found() -> Response {
     let body = json!({ "Type": "User", "Message": "The resource you requested does not exist." });
     (StatusCode::NOT_FOUND, [("x-amzn-errortype", "ResourceNotFoundException")], Json(body)).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn done(reports_failures: bool, outcome: Option<&Outcome>) -> Vec<String> {
+        let mapping = Mapping {
+            queue: "q".to_owned(),
+            function: "f".to_owned(),
+            batch_size: 10,
+            enabled: true,
+            reports_failures,
+        };
+        let running = Running {
+            uuid: String::new(),
+            mapping,
+            is_enabled: watch::Sender::new(true),
+            is_polling: watch::Sender::new(true),
+        };
+        let messages = ["a", "b"].map(|id| Message::builder().message_id(id).build());
+        running.done(&messages, outcome).filter_map(|message| message.message_id.clone()).collect()
+    }
+
+    #[test]
+    fn what_failed_stays_on_the_queue() {
+        let answer = |body: &'static str| Outcome::Answer(body.into());
+        for (body, expected) in [
+            (r#"{"batchItemFailures":[]}"#, vec!["a", "b"]),
+            (r#"{"batchItemFailures":null}"#, vec!["a", "b"]),
+            ("{}", vec!["a", "b"]),
+            ("null", vec!["a", "b"]),
+            (r#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#, vec!["b"]),
+            (r#"{"batchItemFailures":[{"itemIdentifier":"a"},{"itemIdentifier":"c"}]}"#, vec![]),
+            (r#"{"batchItemFailures":[{"item":"a"}]}"#, vec![]),
+            (r#""text""#, vec![]),
+        ] {
+            assert_eq!(done(true, Some(&answer(body))), expected, "{body}");
+        }
+        assert_eq!(done(false, Some(&answer(r#"{"batchItemFailures":[{"itemIdentifier":"a"}]}"#))), ["a", "b"]);
+        for failure in [None, Some(&Outcome::Failure("{}".into()))] {
+            assert_eq!(done(false, failure), [] as [&str; 0]);
+        }
+    }
+}

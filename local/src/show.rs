@@ -114,7 +114,7 @@ pub(crate) fn redriven(redriven: &Redriven) {
     let Redriven { queue, started, left } = redriven;
     match (started, left) {
         (0, 0) => anstream::println!("{queue} is empty"),
-        (_, 0) => anstream::println!("{} from {queue}, none left", format!("{started} started").green()),
+        (_, 0) => anstream::println!("{}, none left", format!("{started} started from {queue}").green()),
         _ => anstream::println!(
             "{started} started from {queue}, {}: the log of `cargo local up` says why",
             format!("{left} failed again and stay there").red()

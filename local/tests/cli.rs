@@ -250,8 +250,9 @@ async fn a_signal_ends_the_build_and_all_that_it_started() {
 }
 
 /// A suite under `cargo local up`, and where its API is.
-fn up(marker: &str) -> (Child, String) {
-    let mut child = local(&project(), marker, &["up", "--port", "0"]).stderr(Stdio::null()).spawn().expect("runs");
+fn up(marker: &str, port: u16) -> (Child, String) {
+    let mut child =
+        local(&project(), marker, &["up", "--port", &port.to_string()]).stderr(Stdio::null()).spawn().expect("runs");
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let line = lines.by_ref().map(|line| line.expect("text")).find(|line| line.contains("curl")).expect("a curl line");
     let url =
@@ -265,7 +266,7 @@ fn up(marker: &str) -> (Child, String) {
 async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
     for signal in ["INT", "TERM", "KILL"] {
         let marker = format!("marker-up-{signal}");
-        let (mut child, url) = up(&marker);
+        let (mut child, url) = up(&marker, 0);
         let client = local::client::Client::new(&url).expect("a client");
         let id = client.trigger(r#"{"key":"value"}"#.to_owned()).await.expect("accepted");
         assert_eq!(client.follow(&id, |_| {}).await.expect("an end").status, "SUCCEEDED");
@@ -279,11 +280,53 @@ async fn the_suite_ends_with_all_its_processes_however_it_is_ended() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_suite_does_not_outlive_moto() {
-    let (mut child, _) = up("marker-moto");
+    let (mut child, _) = up("marker-moto", 0);
     // It does not end by being watched.
     tokio::time::sleep(Duration::from_millis(500)).await;
     let (moto, _) = processes("marker-moto").into_iter().find(|(_, line)| line.contains("moto")).expect("moto runs");
     send("KILL", &moto);
     assert_eq!(ended(&mut child).await.code(), Some(1));
     within(Duration::from_secs(5), "every process has ended", async || running("marker-moto").is_empty()).await;
+}
+
+/// A port that is free, and so are the two above.
+fn three_ports() -> u16 {
+    let is_free = |port: &u16| (0..3).all(|above| TcpListener::bind(("127.0.0.1", port + above)).is_ok());
+    (20_000 + (std::process::id() % 10_000) as u16..60_000).find(is_free).expect("ports")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redrive_failed_tells_what_has_started_and_what_has_not() {
+    let port = three_ports();
+    let arguments = ["redrive-failed", "--port", &port.to_string()];
+    let redrive = || local(&project(), "marker-redrive", &arguments).output().expect("runs");
+    let error = error_line(&redrive());
+    assert!(error.contains(&format!("127.0.0.1:{}", port + 1)) && error.contains("cargo local up"), "{error}");
+
+    let (mut child, url) = up("marker-redrive", port);
+    let told = |output: &Output| String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+    let output = redrive();
+    assert!(output.status.success());
+    assert_eq!(told(&output), "OnFailureQueue is empty");
+
+    let sqs = aws_sdk_sqs::Client::new(&local::client::aws(&format!("http://127.0.0.1:{}", port + 2)));
+    let batch = json(include_str!("../../functions/trigger/events/on-failure.json"));
+    let queue = format!("https://sqs.us-east-1.amazonaws.com/{}/OnFailureQueue", local::ACCOUNT);
+    let send_message =
+        async |body: &str| sqs.send_message().queue_url(&queue).message_body(body).send().await.expect("sent");
+    let record = batch["Records"][0]["body"].as_str().expect("a record");
+    send_message(record).await;
+    let output = redrive();
+    assert!(output.status.success());
+    assert_eq!(told(&output), "1 started from OnFailureQueue, none left");
+    let client = local::client::Client::new(&url).expect("a client");
+    let workflow = client.follow("019ab0c1-5a70-7c3e-9a51-6d1c0b3f2e4d", |_| {}).await.expect("an end");
+    assert_eq!(workflow.status, "SUCCEEDED");
+
+    send_message("a stranger's").await;
+    let output = redrive();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).starts_with("0 started from OnFailureQueue, 1 failed again"), "{}", told(&output));
+    send("INT", &child.id());
+    ended(&mut child).await;
 }

@@ -142,8 +142,8 @@ impl State {
     }
 
     /// The invocation ends well.
-    fn succeed(&mut self, invocation: &Invocation) {
-        remove(&mut self.invocations, invocation);
+    fn succeed(&mut self, invocation: Invocation) {
+        remove(&mut self.invocations, &invocation);
         // A message that was received twice may be gone by now.
         if invocation.failures.is_none()
             && let Ok(at) = self.records.binary_search(&invocation.request)
@@ -153,11 +153,11 @@ impl State {
     }
 
     /// The invocation ends with an error.
-    fn fail(&mut self, design: Design, invocation: &Invocation) {
+    fn fail(&mut self, design: Design, invocation: Invocation) {
         if !design.reports_errors {
             return self.succeed(invocation);
         }
-        remove(&mut self.invocations, invocation);
+        remove(&mut self.invocations, &invocation);
         match invocation.failures.map(|failures| failures + 1) {
             Some(failures) if failures < TRIES => insert(&mut self.events, (invocation.request, failures)),
             Some(_) if design.keeps_failures => insert(&mut self.records, invocation.request),
@@ -172,7 +172,7 @@ impl State {
         let input = (request.payload, invocation.failures.is_none() && !design.keeps_bytes);
         match invocation.step {
             Step::Start => match self.start(design, request, input) {
-                Started::Yes => self.succeed(&invocation),
+                Started::Yes => self.succeed(invocation),
                 Started::AlreadyExists => {
                     remove(&mut self.invocations, &invocation);
                     insert(&mut self.invocations, Invocation { step: Step::Describe, ..invocation });
@@ -186,9 +186,9 @@ impl State {
                     Compares::NothingAndRefuses => false,
                 };
                 if is_done {
-                    self.succeed(&invocation);
+                    self.succeed(invocation);
                 } else {
-                    self.fail(design, &invocation);
+                    self.fail(design, invocation);
                 }
             }
         }
@@ -315,11 +315,11 @@ impl Model for Protocol {
                 let mut effect = state.clone();
                 effect.call(self.design, invocation);
                 state.executions = effect.executions;
-                state.fail(Design { reports_errors: true, ..self.design }, &invocation);
+                state.fail(Design { reports_errors: true, ..self.design }, invocation);
             }
             Action::Fail(invocation) => {
                 fault(&mut state);
-                state.fail(self.design, &invocation);
+                state.fail(self.design, invocation);
             }
             Action::End(index) => {
                 let mut execution = state.executions.remove(index);

@@ -14,7 +14,6 @@ use local::{
 };
 use serde_json::value::RawValue;
 use std::{
-    collections::BTreeMap,
     env,
     io::Read,
     path::{Path, PathBuf},
@@ -61,9 +60,19 @@ struct Up {
     /// Where the API listens; Lambda takes the next port, Step Functions and SQS the one after
     #[arg(long, default_value_t = 5000)]
     port: u16,
+    #[command(flatten)]
+    template: Parameters,
+}
+
+/// What the template is given.
+#[derive(Args)]
+struct Parameters {
     /// The template's Environment parameter
     #[arg(long, default_value = "dev")]
     environment: String,
+    /// Another parameter of the template, as in SinkUrl=http://127.0.0.1:8000/; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -74,6 +83,8 @@ struct Trigger {
     /// The API; where nothing listens there on this machine, a suite is started for this call
     #[arg(long, default_value = "http://127.0.0.1:5000")]
     url: String,
+    #[command(flatten)]
+    template: Parameters,
 }
 
 #[derive(Args)]
@@ -83,9 +94,8 @@ struct Invoke {
     /// The event's file, or - for standard input
     #[arg(long, short)]
     event: PathBuf,
-    /// The template's Environment parameter
-    #[arg(long, default_value = "dev")]
-    environment: String,
+    #[command(flatten)]
+    template: Parameters,
 }
 
 fn main() -> ExitCode {
@@ -144,7 +154,7 @@ impl Up {
             port: self.port,
             progress: Progress::Shown,
             log: Arc::new(show::log_line),
-            ..options(self.environment)?
+            ..self.template.options()?
         })
         .await?;
         show::up(&suite);
@@ -168,7 +178,7 @@ impl Trigger {
         let mut own = None;
         if client.is_here() && !client.is_there().await? {
             let log = Arc::new(show::warning_line);
-            let suite = Suite::start(&Options { progress: Progress::Shown, log, ..options("dev".to_owned())? }).await?;
+            let suite = Suite::start(&Options { progress: Progress::Shown, log, ..self.template.options()? }).await?;
             client = Client::new(&suite.url)?;
             own = Some(suite);
         }
@@ -200,7 +210,7 @@ impl Invoke {
 
     async fn run(self, event: Box<RawValue>) -> Result<ExitCode, Error> {
         let log = Arc::new(|function: &str, line: &str| eprintln!("{function} | {line}"));
-        let options = Options { progress: Progress::Shown, log, ..options(self.environment)? };
+        let options = Options { progress: Progress::Shown, log, ..self.template.options()? };
         // A slip of the pen is told before anything is built.
         let function = options.template()?.function(&self.function)?.name.clone();
         let suite = Suite::start(&options).await?;
@@ -217,10 +227,19 @@ impl Invoke {
     }
 }
 
-fn options(environment: String) -> Result<Options, Error> {
-    let mut options = Options::new(project_of(&env::current_dir()?)?);
-    options.parameters = BTreeMap::from([("Environment".to_owned(), environment)]);
-    Ok(options)
+impl Parameters {
+    fn options(&self) -> Result<Options, Error> {
+        let mut options = Options::new(project_of(&env::current_dir()?)?);
+        options.parameters = self.parameters.iter().cloned().collect();
+        options.parameters.insert("Environment".to_owned(), self.environment.clone());
+        Ok(options)
+    }
+}
+
+/// A parameter of the template, from its name and value with a `=` between.
+fn parameter(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The text of a file, or of standard input for `-`.

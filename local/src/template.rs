@@ -214,7 +214,9 @@ impl Reader<'_> {
             [self.globals.pointer("/Environment/Variables"), self.resource.pointer("/Properties/Environment/Variables")]
         {
             for (name, value) in source.and_then(Value::as_object).into_iter().flatten() {
-                variables.insert(name.clone(), self.intrinsics.text(value).map_err(|e| format!("{name}: {e}"))?);
+                if let Some(value) = self.intrinsics.optional_text(value).map_err(|error| format!("{name}: {error}"))? {
+                    variables.insert(name.clone(), value);
+                }
             }
         }
         let asynchronous = self.property("EventInvokeConfig")?;
@@ -383,6 +385,7 @@ mod tests {
         assert_eq!(template.state_machines[0].name, "orchestration-test");
         let task1 = "arn:aws:lambda:us-east-1:123456789012:function:Task1-test";
         assert!(template.state_machines[0].definition.contains(task1));
+        assert!(!functions["Task2Function"].variables.contains_key("WEBHOOK_SECRET"), "there is no sink");
         let post =
             Route { method: "POST".to_owned(), path: "/trigger-workflow".to_owned(), function: "api-test".to_owned() };
         assert!(template.routes.contains(&post), "{:?}", template.routes);

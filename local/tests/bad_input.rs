@@ -93,7 +93,7 @@ async fn the_largest_payloads_fit_every_state() {
         let workflow = client.follow(id, |_| {}).await.expect("an end");
         assert_eq!(workflow.status, "SUCCEEDED", "{what}: {:.300}", workflow.answer.get());
         // No assert_eq: its message would be both of them.
-        assert!(json(workflow.answer.get())["output"]["event"]["data"] == json(&payload), "{what}");
+        assert!(json(workflow.answer.get())["output"]["data"] == json(&payload), "{what}");
 
         let arn = suite.template.state_machines[0].arn().replace(":stateMachine:", ":execution:");
         let history = suite.moto.step_functions().get_execution_history();
@@ -123,7 +123,7 @@ async fn payloads_of_every_kind_run_to_the_end() {
         let id = client.trigger(payload.to_owned()).await.expect("accepted");
         let workflow = client.follow(&id, |_| {}).await.expect("an end");
         assert_eq!(workflow.status, "SUCCEEDED", "{payload}: {}", workflow.answer.get());
-        let data: Value = json(workflow.answer.get())["output"]["event"]["data"].clone();
+        let data: Value = json(workflow.answer.get())["output"]["data"].clone();
         assert_eq!(data, json(payload), "{payload}");
     }
 }

@@ -152,7 +152,7 @@ fn trigger_alone_runs_a_workflow_and_leaves_nothing_running() {
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let workflow = json(printed.trim_end());
     assert_eq!(workflow["status"], "SUCCEEDED");
-    assert_eq!(workflow["output"]["event"]["data"], json!({ "key": "value" }));
+    assert_eq!(workflow["output"]["data"], json!({ "key": "value" }));
     for line in ["  Task1 SUCCEEDED", "  Task2 SUCCEEDED"] {
         assert!(told.lines().any(|told| told == line), "{told}");
     }

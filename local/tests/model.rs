@@ -12,6 +12,7 @@ const TRIES: u8 = 2;
 
 /// What keeps the promise. Without any one of them the model must find how it is broken.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a rule by itself
 struct Design {
     /// The workflow id names the execution.
     names: bool,

@@ -16,6 +16,24 @@ pub const STATE_MACHINE_ARN: &str = "STATE_MACHINE_ARN";
 /// taken for a batch of them.
 pub const ON_FAILURE_QUEUE_ARN: &str = "ON_FAILURE_QUEUE_ARN";
 
+/// The `source` of the events that Task1 makes, a URI reference; [`EVENT_SOURCE_DEFAULT`] where it is not set.
+pub const EVENT_SOURCE: &str = "EVENT_SOURCE";
+
+/// See [`EVENT_SOURCE`].
+pub const EVENT_SOURCE_DEFAULT: &str = "/trigger-workflow";
+
+/// The `type` of the events that Task1 makes; [`EVENT_TYPE_DEFAULT`] where it is not set.
+pub const EVENT_TYPE: &str = "EVENT_TYPE";
+
+/// See [`EVENT_TYPE`].
+pub const EVENT_TYPE_DEFAULT: &str = "workflow.triggered";
+
+/// Where Task2 delivers events to: `https`, or `http` on this machine. Where it is not set, nothing is delivered.
+pub const SINK_URL: &str = "SINK_URL";
+
+/// What Task2 signs deliveries with: `whsec_` and 24 to 64 bytes in base64.
+pub const WEBHOOK_SECRET: &str = "WEBHOOK_SECRET";
+
 /// The longest name of an environment: with `trigger-lambda-` before it, it still fits the 64 characters of a
 /// function name.
 pub const ENVIRONMENT_MAX: usize = 40;
@@ -126,6 +144,41 @@ fn is_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(':')
 }
 
+/// Reads [`EVENT_SOURCE`] through `variable`.
+///
+/// # Errors
+/// The variable is malformed.
+pub fn event_source(variable: impl Fn(&str) -> Option<String>) -> Result<String, SettingError> {
+    // What RFC 3986 (section 2) lets stand in a URI reference.
+    let allowed = |c: char| c.is_ascii_graphic() && !r#""<>\^`{|}"#.contains(c);
+    let rule = "a URI reference of at most 256 characters, as in /orders or https://example.com/orders";
+    attribute(variable, EVENT_SOURCE, EVENT_SOURCE_DEFAULT, rule, allowed)
+}
+
+/// Reads [`EVENT_TYPE`] through `variable`.
+///
+/// # Errors
+/// The variable is malformed.
+pub fn event_type(variable: impl Fn(&str) -> Option<String>) -> Result<String, SettingError> {
+    let rule = "at most 256 visible ASCII characters, as in com.example.order.placed";
+    attribute(variable, EVENT_TYPE, EVENT_TYPE_DEFAULT, rule, |c| c.is_ascii_graphic())
+}
+
+/// Reads an attribute of events; empty counts as not set. It is short, because each state's data holds it.
+fn attribute(
+    variable: impl Fn(&str) -> Option<String>,
+    name: &'static str,
+    default: &str,
+    rule: &'static str,
+    allowed: impl Fn(char) -> bool,
+) -> Result<String, SettingError> {
+    match variable(name).filter(|text| !text.is_empty()) {
+        None => Ok(default.to_owned()),
+        Some(text) if text.len() <= 256 && text.chars().all(allowed) => Ok(text),
+        Some(_) => Err(SettingError::Malformed { name, rule }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +228,18 @@ mod tests {
             let error = on_failure_queue_arn(only(ON_FAILURE_QUEUE_ARN, malformed)).expect_err(malformed);
             assert!(error.to_string().contains(ON_FAILURE_QUEUE_ARN), "{error}");
         }
+    }
+
+    #[test]
+    fn an_event_has_a_source_and_a_type_that_may_be_set() {
+        assert_eq!(event_source(|_| None).as_deref(), Ok(EVENT_SOURCE_DEFAULT));
+        assert_eq!(event_source(only(EVENT_SOURCE, "urn:orders")).as_deref(), Ok("urn:orders"));
+        for malformed in ["a b", "<a>", "\u{e9}", "a\n", &"a".repeat(257)] {
+            let error = event_source(only(EVENT_SOURCE, malformed)).expect_err(malformed);
+            assert!(error.to_string().contains(EVENT_SOURCE), "{error}");
+        }
+        assert_eq!(event_type(only(EVENT_TYPE, "")).as_deref(), Ok(EVENT_TYPE_DEFAULT));
+        assert_eq!(event_type(only(EVENT_TYPE, "com.example.order")).as_deref(), Ok("com.example.order"));
+        assert!(event_type(only(EVENT_TYPE, "a\tb")).is_err());
     }
 }

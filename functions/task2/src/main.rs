@@ -1,5 +1,13 @@
 //! The wiring of the second step.
 
-fn main() -> std::process::ExitCode {
-    shared::step::run(task2::complete)
+use shared::{settings, step};
+use std::process::ExitCode;
+use task2::Delivery;
+
+fn main() -> ExitCode {
+    step::run(async || {
+        // It serves every event, until the process ends.
+        let delivery: &'static Delivery = Box::leak(Box::new(Delivery::read(settings::from_process)?));
+        Ok(|event| delivery.deliver(event))
+    })
 }

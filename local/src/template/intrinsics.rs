@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 use serde_yaml_ng::Value as Yaml;
 use std::collections::BTreeMap;
 
+/// Stands for every secret of Secrets Manager that the template refers to: as long as those that it makes.
+const SECRET: &str = "LocalSecretLocalSecretLocalSecretLocalSecret";
+
 /// The document as JSON, each `!Tag` in its long form.
 pub(super) fn long_form(text: &str) -> Result<Value, String> {
     json(serde_yaml_ng::from_str(text).map_err(|error| error.to_string())?)
@@ -89,10 +92,16 @@ impl<'a> Intrinsics<'a> {
 
     /// `value` resolved to text; numbers and booleans are written out, as in an environment variable.
     pub(super) fn text(&self, value: &Value) -> Result<String, String> {
+        self.optional_text(value)?.ok_or_else(|| format!("{value} is no text"))
+    }
+
+    /// The same, and `None` for what is `AWS::NoValue`.
+    pub(super) fn optional_text(&self, value: &Value) -> Result<Option<String>, String> {
         match self.resolve(value)? {
-            Value::String(text) => Ok(text),
+            Value::String(text) => dynamic(&text).map(Some),
+            resolved if is_no_value(&resolved) => Ok(None),
             Value::Null | Value::Array(_) | Value::Object(_) => Err(format!("{value} is no text")),
-            scalar => Ok(scalar.to_string()),
+            scalar => Ok(Some(scalar.to_string())),
         }
     }
 
@@ -219,6 +228,23 @@ impl<'a> Intrinsics<'a> {
     }
 }
 
+/// `text` with the dynamic references in it carried out
+/// (<https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/dynamic-references.html>).
+fn dynamic(text: &str) -> Result<String, String> {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some((before, after)) = rest.split_once("{{resolve:") {
+        let (reference, tail) = after.split_once("}}").ok_or_else(|| format!("{text} has a {{{{ without its }}}}"))?;
+        if !reference.starts_with("secretsmanager:") {
+            return Err(format!("{{{{resolve:{reference}}}}} is not known on one machine"));
+        }
+        out.push_str(before);
+        out.push_str(SECRET);
+        rest = tail;
+    }
+    Ok(out + rest)
+}
+
 fn single(entries: &Map<String, Value>) -> Option<(&String, &Value)> {
     if entries.len() == 1 { entries.iter().next() } else { None }
 }
@@ -263,6 +289,19 @@ Values:
         for pair in document["Values"].as_array().expect("pairs") {
             assert_eq!(intrinsics.resolve(&pair[0]).expect("resolved"), pair[1], "{pair}");
         }
+    }
+
+    #[test]
+    fn every_secret_is_the_same() {
+        let document = long_form(
+            "Resources: {S: {Type: AWS::SecretsManager::Secret}}\nValues: [!Sub 'whsec_{{resolve:secretsmanager:${S}:SecretString}}', '{{resolve:ssm:p}}', '{{resolve:']",
+        );
+        let document = document.expect("YAML");
+        let intrinsics = Intrinsics::new(&document, &BTreeMap::new()).expect("no parameters given");
+        let texts: Vec<_> = (0..3).map(|index| intrinsics.text(&document["Values"][index])).collect();
+        assert_eq!(texts[0], Ok(format!("whsec_{SECRET}")));
+        assert!(texts[1].as_ref().is_err_and(|error| error.contains("{{resolve:ssm:p}} is not known")), "{texts:?}");
+        assert!(texts[2].is_err(), "{texts:?}");
     }
 
     #[test]

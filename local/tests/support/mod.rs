@@ -5,6 +5,7 @@
 
 pub(crate) mod faults;
 pub(crate) mod proxy;
+pub(crate) mod receiver;
 
 use local::{Options, Suite, client::Client};
 use serde_json::Value;

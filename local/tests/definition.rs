@@ -1,0 +1,92 @@
+//! The state machine's definition against the errors that the steps can end with.
+
+mod support;
+
+use serde_json::Value;
+use shared::step::StepError;
+use std::collections::{BTreeMap, BTreeSet};
+use support::{json, options};
+use task1::PrepareError;
+use task2::DeliveryError;
+
+/// What AWS says to retry on every `lambda:invoke`
+/// (<https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html>).
+const SERVICE_ERRORS: [&str; 5] = [
+    "Lambda.ClientExecutionTimeoutException",
+    "Lambda.ServiceException",
+    "Lambda.AWSLambdaException",
+    "Lambda.SdkClientException",
+    "Lambda.TooManyRequestsException",
+];
+
+fn states() -> BTreeMap<String, Value> {
+    let template = options().template().expect("the template");
+    let definition = json(&template.state_machines[0].definition);
+    serde_json::from_value(definition["States"].clone()).expect("states")
+}
+
+fn retried(state: &Value) -> Vec<&str> {
+    let retriers = state["Retry"].as_array().into_iter().flatten();
+    let names = retriers.flat_map(|retrier| retrier["ErrorEquals"].as_array().into_iter().flatten());
+    names.map(|name| name.as_str().expect("a name")).collect()
+}
+
+#[test]
+fn each_state_retries_the_errors_that_another_attempt_may_help_and_no_other() {
+    let own = BTreeMap::from([("Task1", PrepareError::RETRYABLE), ("Task2", DeliveryError::RETRYABLE)]);
+    let states = states();
+    assert!(states.keys().map(String::as_str).eq(own.keys().copied()), "name the errors of each state's step here");
+    for (name, state) in &states {
+        let expected = [SERVICE_ERRORS.as_slice(), StepError::RETRYABLE, own[name.as_str()]].concat();
+        let retried = retried(state);
+        assert_eq!(retried.iter().collect::<BTreeSet<_>>(), expected.iter().collect(), "{name}");
+        assert_eq!(retried.len(), expected.len(), "{name}: a name that stands twice");
+    }
+}
+
+#[test]
+fn no_name_means_two_errors() {
+    let invalid = StepError::InvalidInput { line: 1, column: 1 };
+    let sink = String::new;
+    let names = [
+        invalid.name(),
+        StepError::Timeout.name(),
+        StepError::Panicked.name(),
+        PrepareError::InvalidPayload(String::new()).name(),
+        DeliveryError::Unavailable { sink: sink(), reason: String::new() }.name(),
+        DeliveryError::Refused { sink: sink(), status: 400 }.name(),
+    ];
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
+    for retryable in [StepError::RETRYABLE, PrepareError::RETRYABLE, DeliveryError::RETRYABLE].concat() {
+        assert!(names.contains(&retryable), "{retryable} is the name of no error");
+    }
+}
+
+#[test]
+fn each_state_ends_in_time_and_can_be_redriven() {
+    for (name, state) in states() {
+        assert!(state["TimeoutSeconds"].is_u64(), "{name}");
+        assert!(state.get("Catch").is_none(), "{name}: a redrive would begin after what is caught");
+        for retrier in state["Retry"].as_array().expect("retriers") {
+            assert_eq!(retrier["JitterStrategy"], "FULL", "{name}");
+            assert!(retrier["MaxDelaySeconds"].is_u64(), "{name}");
+        }
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_away_is_tried_for_about_an_hour() {
+    let states = states();
+    let retriers = states["Task2"]["Retry"].as_array().expect("retriers");
+    let is_delivery = |retrier: &&Value| retrier["ErrorEquals"][0] == "Delivery.Unavailable";
+    let retrier = retriers.iter().find(is_delivery).expect("a retrier for deliveries");
+    let number = |name: &str| retrier[name].as_f64().expect("a number");
+    let attempts = retrier["MaxAttempts"].as_i64().expect("a number");
+    let delays = (0..attempts).map(|nth| {
+        let delay = number("IntervalSeconds") * number("BackoffRate").powi(i32::try_from(nth).expect("few"));
+        delay.min(number("MaxDelaySeconds"))
+    });
+    // Full jitter takes anything between none and all of a delay.
+    let mean = delays.sum::<f64>() / 2.0;
+    assert!((3_000.0..4_200.0).contains(&mean), "{mean} s");
+}

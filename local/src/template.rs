@@ -167,6 +167,16 @@ impl Template {
             }
         }
         gateway::check(&template.routes)?;
+        for Mapping { queue, function, .. } in &template.mappings {
+            if !template.queues.iter().any(|known| known.name == *queue) {
+                return Err(format!("an event source mapping reads the queue {queue}, and the template has none"));
+            }
+            if !template.functions.iter().any(|known| known.name == *function) {
+                return Err(format!(
+                    "an event source mapping invokes the function {function}, and the template has none"
+                ));
+            }
+        }
         Ok(template)
     }
 }
@@ -362,14 +372,14 @@ mod tests {
     fn the_suite_is_read_from_its_template() {
         let template = ours();
         let functions: BTreeMap<_, _> = template.functions.iter().map(|f| (f.logical_id.as_str(), f)).collect();
-        let names: Vec<_> = functions.iter().map(|(logical_id, f)| (*logical_id, f.name.as_str())).collect();
-        let expected = [
+        for (logical_id, name) in [
             ("ApiFunction", "api-test"),
             ("Task1Function", "Task1-test"),
             ("Task2Function", "Task2-test"),
             ("TriggerFunction", "trigger-lambda-test"),
-        ];
-        assert_eq!(names, expected);
+        ] {
+            assert_eq!(functions[logical_id].name, name);
+        }
         let trigger = functions["TriggerFunction"];
         let queue_arn = "arn:aws:sqs:us-east-1:123456789012:OnFailureQueue".to_owned();
         let variables = [("ENVIRONMENT".to_owned(), "test".to_owned()), ("ON_FAILURE_QUEUE_ARN".to_owned(), queue_arn)];
@@ -412,6 +422,14 @@ mod tests {
             (
                 "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'arn:aws:sqs:r:a:q'}}}",
                 "M: FunctionName is missing",
+            ),
+            (
+                "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'a:sqs:q', FunctionName: f}}}",
+                "reads the queue q, and the template has none",
+            ),
+            (
+                "Resources: {Q: {Type: AWS::SQS::Queue}, M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: !GetAtt Q.Arn, FunctionName: 'f:live'}}}",
+                "invokes the function live, and the template has none",
             ),
             (
                 "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'arn:aws:kinesis:r:a:s'}}}",

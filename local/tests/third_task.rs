@@ -1,0 +1,65 @@
+//! The README's third task: its diff, applied to a copy of the project.
+
+mod support;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::fs::symlink,
+    path::Path,
+    process::{Command, Stdio},
+};
+use support::{json, project};
+
+/// Copies what belongs to the project, and nothing that was built.
+fn copy_to(folder: &Path) {
+    let files = Command::new("git")
+        .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+        .current_dir(project())
+        .output()
+        .expect("git");
+    for file in String::from_utf8(files.stdout).expect("text").split_terminator('\0') {
+        let to = folder.join(file);
+        fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        fs::copy(project().join(file), to).expect("copied");
+    }
+}
+
+/// The first block of this kind below a heading of the README.
+fn block(heading: &str, kind: &str) -> String {
+    let readme = fs::read_to_string(project().join("README.md")).expect("the README");
+    let (_, below) = readme.split_once(heading).expect("the heading");
+    let (_, block) = below.split_once(&format!("```{kind}\n")).expect("a block");
+    block.split_once("```").expect("its end").0.to_owned()
+}
+
+#[test]
+fn the_diff_of_the_readme_adds_a_third_task() {
+    let scratch = tempfile::tempdir().expect("a folder");
+    copy_to(scratch.path());
+    let diff = scratch.path().join("task3.diff");
+    fs::write(&diff, block("### Add a third task", "diff")).expect("written");
+    let applied = Command::new("git").args(["apply", "task3.diff"]).current_dir(&scratch).output();
+    let applied = applied.expect("git");
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+
+    // The dependencies that are built, and the moto that is installed, serve the copy as well.
+    let target = project().join("target").canonicalize().expect("a folder");
+    fs::create_dir_all(target.join("local")).expect("made");
+    fs::create_dir(scratch.path().join("target")).expect("made");
+    symlink(target.join("local"), scratch.path().join("target/local")).expect("linked");
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let output = Command::new(env!("CARGO_BIN_EXE_local"))
+        .args(["trigger", "--data", r#"{"key":"value"}"#, "--url", &format!("http://{free}")])
+        .current_dir(&scratch)
+        .env("CARGO_TARGET_DIR", &target)
+        .stdin(Stdio::null())
+        .output()
+        .expect("runs");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    let workflow = json(String::from_utf8_lossy(&output.stdout).trim_end());
+    // Those of the CloudEvents event that Task2 passes on.
+    assert_eq!(workflow["output"], json(r#"{"fields":7}"#));
+    assert!(told.lines().any(|line| line == "  Task3 SUCCEEDED"), "{told}");
+}

@@ -28,8 +28,8 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 /// How long an accepted event can wait for its start: the `MaximumEventAgeInSeconds` of the trigger function in
-/// `template.yaml`, and a margin for its last try.
-const EVENT_WAIT: Duration = Duration::from_mins(6 * 60 + 10);
+/// `template.yaml`, then the `MessageRetentionPeriod` of its on-failure queue, and a margin for the last try.
+const EVENT_WAIT: Duration = Duration::from_mins(6 * 60 + 14 * 24 * 60 + 10);
 
 /// How far this clock and the one that minted an id may differ.
 const CLOCK_SKEW: Duration = Duration::from_mins(1);
@@ -239,7 +239,9 @@ mod tests {
         let template: Value = serde_yaml_ng::from_str(include_str!("../../../template.yaml")).expect("YAML");
         let of = |function: &str| &template["Resources"][function]["Properties"];
         let age = &of("TriggerFunction")["EventInvokeConfig"]["MaximumEventAgeInSeconds"];
-        assert!(age.as_u64().is_some_and(|age| Duration::from_secs(age) < EVENT_WAIT), "{age:?}");
+        let retention = &of("OnFailureQueue")["MessageRetentionPeriod"];
+        let wait = age.as_u64().zip(retention.as_u64()).map(|(age, retention)| Duration::from_secs(age + retention));
+        assert!(wait.is_some_and(|wait| wait < EVENT_WAIT), "{age:?} {retention:?}");
         // What an answer may be held for, and one last call to Step Functions (functions/shared/src/aws.rs).
         let timeout = &of("ApiFunction")["Timeout"];
         assert!(timeout.as_u64().is_some_and(|timeout| timeout > u64::from(MAX_WAIT_SECONDS) + 8), "{timeout:?}");

@@ -25,6 +25,12 @@ pub enum TriggerError {
     /// A message of the on-failure queue that Lambda did not put there.
     #[error("a message of the on-failure queue is no record of a failed event: look at it and delete it")]
     NotARecord,
+    /// Records of failed events from another queue. As the input of one execution they would be lost.
+    #[error("records of failed events came from a queue that is not ON_FAILURE_QUEUE_ARN: map that one, or set this")]
+    UnknownQueue,
+    /// Not one message of a batch could be started. All of them stay on the queue.
+    #[error("nothing of the batch was started: the lines above say why")]
+    NothingRedriven,
 }
 
 impl TriggerError {
@@ -39,6 +45,8 @@ impl TriggerError {
             Self::TimedOut => "Trigger.TimedOut",
             Self::WorkflowIdConflict => "Trigger.WorkflowIdConflict",
             Self::NotARecord => "Trigger.NotARecord",
+            Self::UnknownQueue => "Trigger.UnknownQueue",
+            Self::NothingRedriven => "Trigger.NothingRedriven",
         }
     }
 

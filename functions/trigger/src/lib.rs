@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use shared::{deadline::before_deadline, event::TriggerEvent, telemetry};
 use state_machine::Found;
 use std::borrow::Cow;
-use tracing::{Instrument, info};
+use tracing::{Instrument, error_span, info};
 
 /// Starts executions of one state machine. Built once, during init; keeps the state machine's ARN once found.
 #[derive(Debug)]
@@ -76,26 +76,38 @@ impl Trigger {
     ///
     /// # Errors
     /// The execution is not known to have started: Lambda tries the event again. What fails of a batch is told in
-    /// the answer, and stays on the queue.
+    /// the answer, and stays on the queue; where all of it fails, that is an error.
     pub async fn handle(&self, event: LambdaEvent<Box<RawValue>>) -> Result<Answer, TriggerError> {
         let (event, context) = event.into_parts();
-        let queue = self.on_failure_queue.as_deref();
-        if let Some(messages) = queue.and_then(|queue| on_failure::messages(&event, queue)) {
-            return Ok(Answer::Redriven(self.redrive(messages, &context).await));
+        let messages = on_failure::messages(&event, self.on_failure_queue.as_deref()).map_err(TriggerError::logged)?;
+        if let Some(messages) = messages {
+            return self.redrive(messages, &context).await.map(Answer::Redriven);
         }
         self.start(Start::of(&event, &context.request_id), &context).await?;
         Ok(Answer::Triggered(TRIGGERED))
     }
 
     /// Starts what the records in `messages` asked for, side by side, and gives back those that failed.
-    async fn redrive(&self, messages: Vec<Message<'_>>, context: &Context) -> Failures {
-        let outcomes = messages.iter().map(async |message| match message.start() {
-            Ok(start) => self.start(start, context).await,
-            Err(error) => Err(error.logged()),
+    async fn redrive(&self, messages: Vec<Message<'_>>, context: &Context) -> Result<Failures, TriggerError> {
+        // Once for all of them: side by side they would each search anew after a search that failed.
+        let found = before_deadline(context, Box::pin(self.state_machine.arn(&self.step_functions))).await;
+        found.unwrap_or(Err(TriggerError::TimedOut)).map_err(TriggerError::logged)?;
+        let outcomes = messages.iter().map(|message| {
+            let redriven = async {
+                match message.start() {
+                    Ok(start) => self.start(start, context).await,
+                    Err(error) => Err(error.logged()),
+                }
+            };
+            redriven.instrument(error_span!("message", messageId = message.id()))
         });
         let outcomes = join_all(outcomes).await;
+        // An error of the invocation is what alarms see, and Lambda then asks less often.
+        if outcomes.iter().all(Result::is_err) {
+            return Err(TriggerError::NothingRedriven.logged());
+        }
         let failed = messages.into_iter().zip(outcomes).filter(|(_, outcome)| outcome.is_err());
-        failed.map(|(message, _)| message).collect()
+        Ok(failed.map(|(message, _)| message).collect())
     }
 
     async fn start(&self, start: Start<'_>, context: &Context) -> Result<(), TriggerError> {

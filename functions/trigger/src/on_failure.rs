@@ -58,13 +58,27 @@ struct Failure {
 
 /// The messages in `event`, where it is a batch and all of it is from the queue with this ARN. Whatever else looks
 /// like a batch is an event like any other: it may hold what a stranger wrote.
-pub(crate) fn messages<'a>(event: &'a RawValue, queue: &str) -> Option<Vec<Message<'a>>> {
-    let Batch { messages } = serde_json::from_str(event.get()).ok()?;
-    let is_from_queue = |message: &Message| message.event_source_arn == queue;
-    (!messages.is_empty() && messages.iter().all(is_from_queue)).then_some(messages)
+///
+/// # Errors
+/// It is from elsewhere and has records of failed events: each of them is somebody's request.
+pub(crate) fn messages<'a>(event: &'a RawValue, queue: Option<&str>) -> Result<Option<Vec<Message<'a>>>, TriggerError> {
+    let Ok(Batch { messages }) = serde_json::from_str(event.get()) else { return Ok(None) };
+    let is_from_queue = |message: &Message| Some(&*message.event_source_arn) == queue;
+    if !messages.is_empty() && messages.iter().all(is_from_queue) {
+        Ok(Some(messages))
+    } else if messages.iter().any(|message| message.start().is_ok()) {
+        Err(TriggerError::UnknownQueue)
+    } else {
+        Ok(None)
+    }
 }
 
 impl Message<'_> {
+    /// What SQS calls the message.
+    pub(crate) fn id(&self) -> &str {
+        &self.message_id
+    }
+
     /// The start that the event of this record asked for.
     pub(crate) fn start(&self) -> Result<Start<'_>, TriggerError> {
         let record: Record = serde_json::from_str(&self.body).map_err(|_| TriggerError::NotARecord)?;

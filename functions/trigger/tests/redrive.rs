@@ -6,7 +6,7 @@ use aws_sdk_sfn::{config::http::HttpResponse, types::ExecutionStatus};
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use serde_json::{Value, json};
 use support::{ACCEPTED, ID, PAYLOAD, QUEUE, described, event, page, refused, started, taken, trigger};
-use trigger::{StateMachine, Trigger};
+use trigger::{StateMachine, Trigger, TriggerError};
 
 const BATCH: &str = include_str!("../events/on-failure.json");
 
@@ -105,20 +105,46 @@ fn any_start() -> Rule {
 }
 
 #[tokio::test]
+async fn a_batch_of_which_nothing_starts_is_an_error() {
+    let (list, first, second) = (page(None, &["orchestration-dev"], None), denied(), denied());
+    let events = batch(&[message("1", "1"), message("2", "2")]);
+    let error = trigger(&[&list, &first, &second]).handle(event(&events)).await.expect_err("nothing started");
+    assert_eq!(error, TriggerError::NothingRedriven);
+
+    // The search is not done over again for each message.
+    let miss = page(None, &["another"], None);
+    let error = trigger(&[&miss]).handle(event(&events)).await.expect_err("no such state machine");
+    assert_eq!(error, TriggerError::StateMachineNotFound("orchestration-dev".to_owned()));
+    assert_eq!(miss.num_calls(), 1);
+}
+
+#[tokio::test]
 async fn only_that_queue_is_unwrapped() {
-    let mut mixed = message("2", ACCEPTED);
-    mixed["eventSourceARN"] = "arn:aws:sqs:us-east-1:123456789012:another".into();
-    for events in [batch(&[]), batch(&[mixed.clone()]), batch(&[message("1", ACCEPTED), mixed])] {
+    let of_another_queue = |body: &str| {
+        let mut message = message("2", ACCEPTED);
+        message["eventSourceARN"] = "arn:aws:sqs:us-east-1:123456789012:another".into();
+        if !body.is_empty() {
+            message["body"] = body.into();
+        }
+        message
+    };
+    for events in [batch(&[]), batch(&[of_another_queue("hello")]), batch(&[of_another_queue("{}")])] {
         let input: &'static str = events.clone().leak();
         let (list, start) = (page(None, &["orchestration-dev"], None), started(support::REQUEST_ID, input));
         let answer = handle(&trigger(&[&list, &start]), &events).await;
         assert_eq!(answer["statusCode"], 200, "an event like any other: {events}");
         assert_eq!(start.num_calls(), 1);
     }
-    // Without the setting there is no such queue.
-    let input: &'static str = batch(&[message("1", ACCEPTED)]).leak();
-    let (list, start) = (page(None, &["orchestration-dev"], None), started(support::REQUEST_ID, input));
-    let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, [&list, &start]);
-    let trigger = Trigger::new(client, StateMachine::Named("orchestration-dev".to_owned()), None);
-    assert_eq!(handle(&trigger, input).await["statusCode"], 200);
+    // As one input, the requests in these records would be lost.
+    for events in [batch(&[of_another_queue("")]), batch(&[message("1", ACCEPTED), of_another_queue("")])] {
+        let error = trigger(&[]).handle(event(&events)).await.expect_err("records of another queue");
+        assert_eq!(error, TriggerError::UnknownQueue);
+    }
+    let unset = Trigger::new(
+        mock_client!(aws_sdk_sfn, RuleMode::Sequential, []),
+        StateMachine::Named("orchestration-dev".to_owned()),
+        None,
+    );
+    let error = unset.handle(event(&batch(&[message("1", ACCEPTED)]))).await.expect_err("there is no such queue");
+    assert_eq!(error, TriggerError::UnknownQueue);
 }

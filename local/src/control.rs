@@ -2,7 +2,12 @@
 
 use crate::show;
 use clap::Args;
-use local::{Error, client::Client, redrive, suite};
+use local::{
+    Error,
+    client::Client,
+    redrive::{self, Redriven},
+    suite,
+};
 use serde_json::value::RawValue;
 use std::process::ExitCode;
 
@@ -48,17 +53,18 @@ pub(crate) struct RedriveFailed {
 }
 
 impl RedriveFailed {
-    pub(crate) async fn run(self) -> Result<ExitCode, Error> {
+    /// Ends at `stop` with the mapping switched off.
+    pub(crate) async fn run(self, stop: impl Future) -> Result<ExitCode, Error> {
         let [_, lambda, sqs] = suite::ports(self.port)?.map(|port| format!("http://127.0.0.1:{port}"));
         let bar = show::bar("requests");
-        let outcomes = redrive::failed(&lambda, &sqs, |all, untried| {
+        let seen = |all, untried| {
             bar.set_length(all);
             bar.set_position(all.saturating_sub(untried));
-        });
-        let outcomes = outcomes.await?;
+        };
+        let outcomes = redrive::failed(&lambda, &sqs, seen, stop).await?;
         bar.finish_and_clear();
         outcomes.iter().for_each(show::redriven);
-        let is_done = outcomes.iter().all(|outcome| outcome.left == 0);
+        let is_done = outcomes.iter().all(Redriven::is_done);
         Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }

@@ -108,6 +108,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     // Input is read before the signals are ours: Ctrl-C ends the wait for standard input too.
     let is_up = matches!(command, Command::Up(_));
+    // It has something to put back, and ends by itself.
+    let ends_by_itself = matches!(command, Command::RedriveFailed(_));
     let work: Pin<Box<dyn Future<Output = Result<ExitCode, Error>>>> = match command {
         Command::Up(up) => Box::pin(up.run()),
         Command::Trigger(trigger) => {
@@ -122,7 +124,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Show(one) => Box::pin(one.show()),
         Command::Stop(one) => Box::pin(one.stop()),
         Command::Redrive(one) => Box::pin(one.redrive()),
-        Command::RedriveFailed(redrive) => Box::pin(redrive.run()),
+        Command::RedriveFailed(redrive) => Box::pin(redrive.run(told_to_stop())),
     };
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
@@ -130,7 +132,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         tokio::select! {
             biased;
             // To be told to stop is how `up` ends; the others did not get to do their work.
-            signal = told_to_stop() => signal.map(|code| if is_up { ExitCode::SUCCESS } else { code }),
+            signal = told_to_stop(), if !ends_by_itself => signal.map(|code| if is_up { ExitCode::SUCCESS } else { code }),
             outcome = work => outcome,
         }
     });

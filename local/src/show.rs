@@ -111,14 +111,22 @@ pub(crate) fn bar(what: &str) -> ProgressBar {
 
 /// What became of the requests in an on-failure queue.
 pub(crate) fn redriven(redriven: &Redriven) {
-    let Redriven { queue, started, left } = redriven;
-    match (started, left) {
+    let Redriven { queue, started, failed, hidden, was_on } = redriven;
+    match (started, failed + hidden) {
         (0, 0) => anstream::println!("{queue} is empty"),
         (_, 0) => anstream::println!("{}, none left", format!("{started} started from {queue}").green()),
-        _ => anstream::println!(
-            "{started} started from {queue}, {}: the log of `cargo local up` says why",
-            format!("{left} failed again and stay there").red()
-        ),
+        _ => anstream::println!("{started} started from {queue}"),
+    }
+    if *failed > 0 {
+        let what = format!("{failed} failed again and stay there");
+        anstream::println!("{}: the log of `cargo local up` says why", what.red());
+    }
+    if *hidden > 0 {
+        let what = format!("{hidden} were not tried");
+        anstream::println!("{}: they failed a moment ago; try again in three minutes", what.yellow());
+    }
+    if *was_on {
+        anstream::println!("{}", "its event source mapping is on, and goes on trying".dimmed());
     }
 }
 

@@ -326,7 +326,28 @@ async fn redrive_failed_tells_what_has_started_and_what_has_not() {
     send_message("a stranger's").await;
     let output = redrive();
     assert_eq!(output.status.code(), Some(1));
-    assert!(told(&output).starts_with("0 started from OnFailureQueue, 1 failed again"), "{}", told(&output));
+    let expected = "0 started from OnFailureQueue\n1 failed again and stay there";
+    assert!(told(&output).starts_with(expected), "{}", told(&output));
+    // It cannot be seen for a while.
+    let output = redrive();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("1 were not tried: they failed a moment ago"), "{}", told(&output));
+
+    // Told to stop, it leaves the mapping as it was.
+    let batch_under_way = format!("http://127.0.0.1:{}", port + 1);
+    let lambda = aws_sdk_lambda::Client::new(&local::client::aws(&batch_under_way));
+    for _ in 0..200 {
+        send_message("a stranger's").await;
+    }
+    let mut interrupted = local(&project(), "marker-redrive", &arguments).spawn().expect("runs");
+    let state = async || {
+        let mappings = lambda.list_event_source_mappings().send().await.expect("a list");
+        mappings.event_source_mappings()[0].state().expect("a state").to_owned()
+    };
+    within(Duration::from_secs(5), "it is on", async || state().await == "Enabled").await;
+    send("INT", &interrupted.id());
+    assert_eq!(ended(&mut interrupted).await.code(), Some(1));
+    assert_eq!(state().await, "Disabled");
     send("INT", &child.id());
     ended(&mut child).await;
 }

@@ -18,6 +18,7 @@ use std::{
     any::Any,
     collections::{BTreeMap, BTreeSet},
     env, fmt, fs,
+    future::pending,
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -188,7 +189,7 @@ struct Account {
     /// The names and inputs of the executions of each request.
     executions: BTreeMap<usize, Vec<(String, String)>>,
     /// How many records came into the on-failure queue.
-    on_failure: u64,
+    on_failure: usize,
     took: Duration,
 }
 
@@ -298,15 +299,15 @@ impl Design {
     }
 
     /// Starts what is in the on-failure queue, and tells how much that was.
-    async fn redrive(&self) -> u64 {
+    async fn redrive(&self) -> usize {
         let mut started = 0;
         let end = Instant::now() + Duration::from_mins(2);
         loop {
-            let outcomes = redrive::failed(&self.lambda_url, &self.moto_url, |_, _| {}).await;
+            let outcomes = redrive::failed(&self.lambda_url, &self.moto_url, |_, _| {}, pending::<()>()).await;
             // The design before has no mapping, and its host no such call.
             let outcomes = outcomes.unwrap_or_default();
-            started += outcomes.iter().map(|outcome| outcome.started).sum::<u64>();
-            if outcomes.iter().all(|outcome| outcome.left == 0) {
+            started += outcomes.iter().map(|outcome| usize::try_from(outcome.started).expect("few")).sum::<usize>();
+            if outcomes.iter().all(Redriven::is_done) {
                 return started;
             }
             assert!(Instant::now() < end, "{outcomes:?}");
@@ -370,6 +371,8 @@ async fn under_faults_every_accepted_request_is_one_execution() {
     let account = design.account(200).await;
     assert_kept(&account, 200);
     assert!(design.faults.count() > 50, "{}", design.faults.count());
+    assert!(account.on_failure >= 5, "{} came by way of the on-failure queue", account.on_failure);
+    assert!(design.faults.kills_are_real());
 }
 
 #[tokio::test]
@@ -382,8 +385,8 @@ async fn under_the_same_faults_the_design_before_loses_or_repeats() {
 #[ignore = "takes minutes: the fault run of the README, which .ci/run leaves to the two shorter tests above"]
 async fn fault_run() {
     let requests = env::var("FAULT_REQUESTS").map_or(2_000, |n| n.parse().expect("FAULT_REQUESTS is a number"));
-    println!("| faults | design | accepted | lost | run more than once |\n|---|---|---|---|---|");
-    let mut rows = vec![];
+    let heading = "| calls that go wrong | | accepted | by way of the on-failure queue | lost | run more than once |";
+    let mut rows = vec![heading.to_owned(), "|---|---|---|---|---|---|".to_owned()];
     for percent in [10, 25] {
         let before = design_before(Faults::new(seed(), percent)).await;
         let design = ours(Faults::new(seed(), percent)).await;
@@ -391,14 +394,17 @@ async fn fault_run() {
             let account = design.account(requests).await;
             assert_eq!(design.faults.missing(), [] as [&str; 0], "no fault of this kind came up");
             rows.push(format!(
-                "| {percent} % | {} | {} | {} | {} |",
+                "| {percent} % | {} | {} | {} | {} | {} |",
                 design.name,
                 account.accepted.len(),
+                account.on_failure,
                 account.lost().len(),
                 account.twice().len()
             ));
+            assert!(design.faults.kills_are_real());
             if design.name == "this suite" {
                 assert_kept(&account, requests);
+                assert!(account.on_failure > requests / 50, "{} by way of the queue", account.on_failure);
             }
         }
     }
@@ -416,16 +422,19 @@ async fn an_outage_of_step_functions_leaves_everything_in_the_queue() {
     assert_eq!(design.executions().await.len(), 0);
 
     // As long as the outage lasts, nothing leaves the queue.
-    let outcomes = redrive::failed(&design.lambda_url, &design.moto_url, |_, _| {}).await.expect("a suite");
+    let outcomes =
+        redrive::failed(&design.lambda_url, &design.moto_url, |_, _| {}, pending::<()>()).await.expect("a suite");
     let queue = "OnFailureQueue".to_owned();
-    assert_eq!(outcomes, [Redriven { queue: queue.clone(), started: 0, left: 20 }]);
+    let none = Redriven { queue: queue.clone(), started: 0, failed: 0, hidden: 0, was_on: false };
+    assert_eq!(outcomes, [Redriven { started: 0, failed: 20, ..none.clone() }]);
 
     design.faults.set_out(false);
     let stranger = design.sqs.send_message().queue_url(queue_url(&queue)).message_body("hello").send().await;
     stranger.expect("sent");
     sleep(Duration::from_secs(1)).await;
-    let outcomes = redrive::failed(&design.lambda_url, &design.moto_url, |_, _| {}).await.expect("a suite");
-    assert_eq!(outcomes, [Redriven { queue, started: 20, left: 1 }], "the stranger's message stays");
+    let outcomes =
+        redrive::failed(&design.lambda_url, &design.moto_url, |_, _| {}, pending::<()>()).await.expect("a suite");
+    assert_eq!(outcomes, [Redriven { started: 20, failed: 1, ..none }], "the stranger's message stays");
     account.executions = design.executions().await;
     assert_kept(&account, 20);
 }

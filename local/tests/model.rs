@@ -20,10 +20,14 @@ struct Design {
     compares: Compares,
     /// A failure ends the invocation as an error.
     reports_errors: bool,
+    /// A redrive tells which messages have failed.
+    reports_failed_messages: bool,
     /// What is tried no more goes to the on-failure queue.
     keeps_failures: bool,
-    /// A redriven start has the input that the first one had, byte for byte.
+    /// Each try of an event has the input that the first one had, byte for byte.
     keeps_bytes: bool,
+    /// So has a redrive.
+    keeps_redriven_bytes: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +39,15 @@ enum Compares {
     NothingAndRefuses,
 }
 
-const OURS: Design =
-    Design { names: true, compares: Compares::Inputs, reports_errors: true, keeps_failures: true, keeps_bytes: true };
+const OURS: Design = Design {
+    names: true,
+    compares: Compares::Inputs,
+    reports_errors: true,
+    reports_failed_messages: true,
+    keeps_failures: true,
+    keeps_bytes: true,
+    keeps_redriven_bytes: true,
+};
 
 /// A request: the index of its workflow id, which two share where they have one idempotency key, and its payload.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,8 +56,8 @@ struct Request {
     payload: u8,
 }
 
-/// An input is a payload and whether its bytes are no longer those that were posted.
-type Input = (u8, bool);
+/// An input is a payload and in which writing: 0 has the bytes that were posted.
+type Input = (u8, u8);
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 struct Execution {
@@ -72,6 +83,17 @@ struct Invocation {
     step: Step,
 }
 
+impl Invocation {
+    fn input(self, design: Design) -> Input {
+        let writing = match self.failures {
+            Some(failures) if !design.keeps_bytes => failures,
+            None if !design.keeps_redriven_bytes => TRIES,
+            _ => 0,
+        };
+        (self.request.payload, writing)
+    }
+}
+
 /// Each list is sorted: the order in which things lie there means nothing.
 #[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
 struct State {
@@ -82,6 +104,8 @@ struct State {
     executions: Vec<Execution>,
     /// The on-failure queue.
     records: Vec<Request>,
+    /// Starts that nobody waits for any more, and that may still take effect.
+    late: Vec<(Request, Input)>,
     faults_left: u8,
 }
 
@@ -104,6 +128,10 @@ enum Action {
     CallAndCrash(Invocation),
     /// The call is throttled until the invocation gives up.
     Fail(Invocation),
+    /// The call takes so long that the invocation gives up.
+    GiveUp(Invocation),
+    /// What was given up takes effect.
+    TakeEffect(Request, Input),
     End(usize),
 }
 
@@ -155,7 +183,8 @@ impl State {
 
     /// The invocation ends with an error.
     fn fail(&mut self, design: Design, invocation: Invocation) {
-        if !design.reports_errors {
+        let is_redrive = invocation.failures.is_none();
+        if !design.reports_errors && !is_redrive || !design.reports_failed_messages && is_redrive {
             return self.succeed(invocation);
         }
         remove(&mut self.invocations, &invocation);
@@ -169,8 +198,7 @@ impl State {
 
     /// Makes the invocation's next call, which takes effect and is answered.
     fn call(&mut self, design: Design, invocation: Invocation) {
-        let request = invocation.request;
-        let input = (request.payload, invocation.failures.is_none() && !design.keeps_bytes);
+        let (request, input) = (invocation.request, invocation.input(design));
         match invocation.step {
             Step::Start => match self.start(design, request, input) {
                 Started::Yes => self.succeed(invocation),
@@ -260,8 +288,12 @@ impl Model for Protocol {
                     Action::CallAndCrash(*invocation),
                     Action::Fail(*invocation),
                 ]);
+                if invocation.step == Step::Start {
+                    actions.push(Action::GiveUp(*invocation));
+                }
             }
         }
+        actions.extend(state.late.iter().map(|(request, input)| Action::TakeEffect(*request, *input)));
         for (index, execution) in state.executions.iter().enumerate() {
             if execution.is_running {
                 actions.push(Action::End(index));
@@ -316,7 +348,17 @@ impl Model for Protocol {
                 let mut effect = state.clone();
                 effect.call(self.design, invocation);
                 state.executions = effect.executions;
-                state.fail(Design { reports_errors: true, ..self.design }, invocation);
+                state.fail(Design { reports_errors: true, reports_failed_messages: true, ..self.design }, invocation);
+            }
+            Action::GiveUp(invocation) => {
+                fault(&mut state);
+                insert(&mut state.late, (invocation.request, invocation.input(self.design)));
+                state.fail(self.design, invocation);
+            }
+            Action::TakeEffect(request, input) => {
+                remove(&mut state.late, &(request, input));
+                // Its answer goes nowhere.
+                let _ = state.start(self.design, request, input);
             }
             Action::Fail(invocation) => {
                 fault(&mut state);
@@ -362,6 +404,9 @@ impl Model for Protocol {
             }),
             Property::sometimes("what has started is in the on-failure queue all the same", |_, state: &State| {
                 state.records.iter().any(|request| state.runs(*request) == 1)
+            }),
+            Property::sometimes("what was given up starts after its retry", |_, state: &State| {
+                state.late.iter().any(|(request, _)| state.runs(*request) == 1)
             }),
             Property::sometimes("a redrive starts what was not started", |_, state: &State| {
                 let is_new = |invocation: &Invocation| state.runs(invocation.request) == 0;
@@ -421,6 +466,9 @@ fn without_the_comparison_requests_are_lost_or_never_leave_the_queue() {
 #[test]
 fn an_error_told_as_success_loses_requests() {
     assert!(flaws(Design { reports_errors: false, ..OURS }, 1).contains(&"nothing is lost"));
+    // It takes two failures to get into the queue, and one more for a redrive that fails.
+    let redrive = Design { reports_failed_messages: false, ..OURS };
+    assert!(flaws(redrive, TRIES + 1).contains(&"nothing is lost"));
 }
 
 #[test]
@@ -430,6 +478,7 @@ fn without_the_on_failure_queue_requests_are_lost() {
 
 #[test]
 fn an_input_written_anew_never_leaves_the_queue() {
-    let flaws = flaws(Design { keeps_bytes: false, ..OURS }, TRIES);
-    assert_eq!(flaws, ["one redrive leaves one execution each"]);
+    for design in [Design { keeps_bytes: false, ..OURS }, Design { keeps_redriven_bytes: false, ..OURS }] {
+        assert_eq!(flaws(design, TRIES), ["one redrive leaves one execution each"], "{design:?}");
+    }
 }

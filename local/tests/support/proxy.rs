@@ -31,7 +31,7 @@ struct Inner {
     delay: Duration,
     faults: Option<Arc<Faults>>,
     calls: Mutex<Vec<String>>,
-    /// The subject of each execution's start, by its name: later calls have the name alone.
+    /// The subject of each execution's start, by its name, where no key determined that: later calls have it alone.
     subjects: Mutex<HashMap<String, String>>,
     under_way: watch::Sender<usize>,
     http: reqwest::Client,
@@ -171,12 +171,14 @@ impl Inner {
         if operation == "DescribeExecution" {
             let arn = call["executionArn"].as_str().unwrap_or_default();
             let name = arn.rsplit(':').next().unwrap_or_default();
+            // A name that a key determined is the same in every run; any other is known by its request.
             return subjects.get(name).cloned().unwrap_or_else(|| name.to_owned());
         }
         let Some((_, number)) = text.split_once("number") else { return String::new() };
         let digits = number.trim_start_matches(|character: char| !character.is_ascii_digit());
         let number = digits.split(|character: char| !character.is_ascii_digit()).next().unwrap_or_default();
-        if let Some(name) = call["name"].as_str() {
+        let name = call["name"].as_str().filter(|name| name.as_bytes().get(14) != Some(&b'8'));
+        if let Some(name) = name {
             subjects.insert(name.to_owned(), number.to_owned());
         }
         number.to_owned()
@@ -185,8 +187,11 @@ impl Inner {
     /// Kills the process that this connection comes from.
     fn kill(&self, caller: SocketAddr) {
         let process = process_of(caller.port(), self.address.port());
-        // A caller that has gone by itself is as good.
-        let _ = process.map(|process| kill_process(process, Signal::KILL));
+        if process.is_none_or(|process| kill_process(process, Signal::KILL).is_err())
+            && let Some(faults) = &self.faults
+        {
+            faults.missed();
+        }
     }
 }
 

@@ -68,8 +68,8 @@ struct Up {
 #[derive(Args)]
 struct Parameters {
     /// The template's Environment parameter
-    #[arg(long, default_value = "dev")]
-    environment: String,
+    #[arg(long)]
+    environment: Option<String>,
     /// Another parameter of the template, as in SinkUrl=http://127.0.0.1:8000/; may be repeated
     #[arg(long = "parameter", value_name = "NAME=VALUE", value_parser = parameter)]
     parameters: Vec<(String, String)>,
@@ -183,6 +183,8 @@ impl Trigger {
             let suite = Suite::start(&Options { progress: Progress::Shown, log, ..self.template.options()? }).await?;
             client = Client::new(&suite.url)?;
             own = Some(suite);
+        } else if self.template.environment.is_some() || !self.template.parameters.is_empty() {
+            return Err(Error::SuiteRuns(self.url));
         }
         let id = client.trigger(payload).await?;
         let mut steps = show::Steps::new(&id);
@@ -233,7 +235,7 @@ impl Parameters {
     fn options(&self) -> Result<Options, Error> {
         let mut options = Options::new(project_of(&env::current_dir()?)?);
         options.parameters = self.parameters.iter().cloned().collect();
-        options.parameters.insert("Environment".to_owned(), self.environment.clone());
+        options.parameters.extend(self.environment.clone().map(|name| ("Environment".to_owned(), name)));
         Ok(options)
     }
 }

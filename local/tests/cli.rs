@@ -172,12 +172,24 @@ fn what_the_api_refuses_ends_with_its_reason() {
 #[test]
 fn invoke_prints_the_functions_answer() {
     let event = "functions/task1/events/step.json";
-    let output =
-        local(&project(), "marker-invoke", &["invoke", "Task1Function", "--event", event]).output().expect("runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answer = json(String::from_utf8_lossy(&output.stdout).trim_end());
-    assert_eq!(answer["data"], json!({ "key": "value" }));
-    assert_eq!(answer["specversion"], "1.0");
+    let answer = |function: &str, event: &str| {
+        let output = local(&project(), "marker-invoke", &["invoke", function, "--event", event]).output();
+        let output = output.expect("runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        json(String::from_utf8_lossy(&output.stdout).trim_end())
+    };
+    let prepared = json!({
+        "specversion": "1.0",
+        "id": "019ab0c1-5a70-7c3e-9a51-6d1c0b3f2e4d",
+        "source": "/trigger-workflow",
+        "type": "workflow.triggered",
+        "time": "2025-11-23T12:47:32.976Z",
+        "datacontenttype": "application/json",
+        "data": { "key": "value" },
+    });
+    assert_eq!(answer("Task1Function", event), prepared);
+    let passed_on = json(include_str!("../../functions/task2/events/step.json"))["input"].clone();
+    assert_eq!(answer("Task2Function", "functions/task2/events/step.json"), passed_on);
 
     let output = local(&project(), "marker-invoke", &["invoke", "Task3", "--event", event]).output().expect("runs");
     let error = error_line(&output);

@@ -4,10 +4,18 @@ mod support;
 
 use serde_json::Value;
 use shared::step::StepError;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use support::{json, options};
 use task1::PrepareError;
 use task2::DeliveryError;
+
+/// The states that run a function.
+fn tasks() -> BTreeMap<String, Value> {
+    states().into_iter().filter(|(_, state)| state["Type"] == "Task").collect()
+}
 
 /// What AWS says to retry on every `lambda:invoke`
 /// (<https://docs.aws.amazon.com/step-functions/latest/dg/bp-lambda-serviceexception.html>).
@@ -35,12 +43,14 @@ fn retried(state: &Value) -> Vec<&str> {
 fn each_state_retries_the_errors_that_another_attempt_may_help_and_no_other() {
     let own = BTreeMap::from([("Task1", PrepareError::RETRYABLE), ("Task2", DeliveryError::RETRYABLE)]);
     let of_every_step = [SERVICE_ERRORS.as_slice(), StepError::RETRYABLE].concat();
-    let states = states();
+    let states = tasks();
     assert!(own.keys().all(|name| states.contains_key(*name)), "{:?}", states.keys());
     for (name, state) in &states {
         let retried = retried(state);
         let names: BTreeSet<_> = retried.iter().copied().collect();
         assert_eq!(retried.len(), names.len(), "{name}: a name that stands twice");
+        let too_wide = names.iter().find(|name| name.starts_with("States."));
+        assert_eq!(too_wide, None, "{name}: it would try again what no attempt can help");
         // What a step that somebody adds can end with is not known here.
         let known = own.get(name.as_str()).map(|own| [&of_every_step, *own].concat().into_iter().collect());
         assert_eq!(
@@ -57,6 +67,7 @@ fn no_name_means_two_errors() {
     let sink = String::new;
     let names = [
         invalid.name(),
+        StepError::InvalidOutput.name(),
         StepError::Timeout.name(),
         StepError::Panicked.name(),
         PrepareError::InvalidPayload(String::new()).name(),
@@ -71,8 +82,12 @@ fn no_name_means_two_errors() {
 
 #[test]
 fn each_state_ends_in_time_and_can_be_redriven() {
-    for (name, state) in states() {
-        assert!(state["TimeoutSeconds"].is_u64(), "{name}");
+    let template = options().template().expect("the template");
+    for (name, state) in tasks() {
+        let function = state["Parameters"]["FunctionName"].as_str().expect("an ARN");
+        let function = template.functions.iter().find(|known| known.arn() == function).expect("one of ours");
+        let timeout = Duration::from_secs(state["TimeoutSeconds"].as_u64().expect("seconds"));
+        assert!(timeout > function.timeout, "{name}: its function says more of why it took too long");
         assert!(state.get("Catch").is_none(), "{name}: a redrive would begin after what is caught");
         for retrier in state["Retry"].as_array().expect("retriers") {
             assert_eq!(retrier["JitterStrategy"], "FULL", "{name}");
@@ -83,7 +98,7 @@ fn each_state_ends_in_time_and_can_be_redriven() {
 
 #[test]
 fn an_endpoint_that_is_away_is_tried_for_about_an_hour() {
-    let states = states();
+    let states = tasks();
     let retriers = states["Task2"]["Retry"].as_array().expect("retriers");
     let is_delivery = |retrier: &&Value| retrier["ErrorEquals"][0] == "Delivery.Unavailable";
     let retrier = retriers.iter().find(is_delivery).expect("a retrier for deliveries");

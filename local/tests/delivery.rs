@@ -13,19 +13,18 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
-use support::{
-    executions, json, options,
-    receiver::{Receiver, SECRET},
-    start, within,
-};
+use support::{executions, json, logged, options, receiver::Receiver, start, within};
 use tokio::{net::TcpListener, task::JoinSet};
 
 /// A suite that delivers to `url`.
 async fn delivering(url: &str) -> Suite {
-    let sink = [("SINK_URL", url), ("WEBHOOK_SECRET", SECRET)];
-    let sink = sink.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    let variables = BTreeMap::from([("Task2Function".to_owned(), BTreeMap::from(sink))]);
-    start(&Options { variables, ..options() }).await
+    start(&delivering_to(url)).await
+}
+
+/// As `cargo local up --parameter SinkUrl=…` does it.
+fn delivering_to(url: &str) -> Options {
+    let parameters = BTreeMap::from([("SinkUrl".to_owned(), url.to_owned())]);
+    Options { parameters, ..options() }
 }
 
 async fn finished(suite: &Suite, payload: &str) -> (String, Workflow, Value) {
@@ -57,12 +56,18 @@ async fn a_receiver_that_is_away_gets_the_event_once_it_is_back() {
 #[tokio::test]
 async fn a_receiver_that_refuses_fails_the_workflow_at_once() {
     let receiver = Receiver::start(|_, _| 400).await;
-    let suite = delivering(&receiver.url).await;
+    let (log, lines) = logged();
+    let suite = start(&Options { log, ..delivering_to(&receiver.url) }).await;
     let (id, workflow, answer) = finished(&suite, r#"{"secret":"hunter2"}"#).await;
     assert_eq!((workflow.status.as_str(), &answer["error"]), ("FAILED", &json!("Delivery.Refused")));
     let cause = answer["cause"].as_str().expect("a cause");
     assert!(cause.contains("400") && !cause.contains("hunter2") && !cause.contains("/events"), "{cause}");
     assert_eq!(receiver.deliveries()[&id].len(), 1);
+    let lines = lines.lock().expect("not poisoned");
+    assert!(lines.iter().any(|line| line.contains("Delivery.Refused") && line.contains(&id)), "{lines:?}");
+    for told in ["hunter2", "LocalSecret", "/events", "arn:"] {
+        assert!(!lines.iter().any(|line| line.contains(told)), "{told}: {lines:?}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::symlink,
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, SystemTime},
 };
 use support::{json, project};
 
@@ -49,17 +50,31 @@ fn the_diff_of_the_readme_adds_a_third_task() {
     fs::create_dir(scratch.path().join("target")).expect("made");
     symlink(target.join("local"), scratch.path().join("target/local")).expect("linked");
     let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
-    let output = Command::new(env!("CARGO_BIN_EXE_local"))
-        .args(["trigger", "--data", r#"{"key":"value"}"#, "--url", &format!("http://{free}")])
-        .current_dir(&scratch)
-        .env("CARGO_TARGET_DIR", &target)
-        .stdin(Stdio::null())
-        .output()
-        .expect("runs");
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}");
-    let workflow = json(String::from_utf8_lossy(&output.stdout).trim_end());
+    let trigger = |payload: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_local"))
+            .args(["trigger", "--data", payload, "--url", &format!("http://{free}")])
+            .current_dir(&scratch)
+            .env("CARGO_TARGET_DIR", &target)
+            .stdin(Stdio::null())
+            .output()
+            .expect("runs");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), json(String::from_utf8_lossy(&output.stdout).trim_end()), told)
+    };
+    let (code, workflow, told) = trigger(r#"{"key":"value"}"#);
+    assert_eq!(code, Some(0), "{told}");
     // Those of the CloudEvents event that Task2 passes on.
     assert_eq!(workflow["output"], json(r#"{"fields":7}"#));
     assert!(told.lines().any(|line| line == "  Task3 SUCCEEDED"), "{told}");
+
+    // While we are at it: an input schema, older than every other file, is built into Task1.
+    let schema = scratch.path().join("functions/task1/input.schema.json");
+    fs::write(&schema, r#"{"properties":{"key":{"type":"number"}}}"#).expect("written");
+    let old = fs::File::options().write(true).open(&schema).expect("opened");
+    old.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(1)).expect("set");
+    let (code, workflow, told) = trigger(r#"{"key":"hunter2"}"#);
+    assert_eq!((code, &workflow["error"]), (Some(1), &json(r#""Prepare.InvalidPayload""#)), "{told}");
+    let cause = workflow["cause"].as_str().expect("a cause");
+    assert!(cause.contains("/key: ") && !cause.contains("hunter2") && !told.contains("hunter2"), "{cause} {told}");
+    assert!(told.lines().any(|line| line.contains("Task1 FAILED") && !line.contains("attempts")), "{told}");
 }

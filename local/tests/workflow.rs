@@ -6,25 +6,15 @@ use local::{Options, client::Client};
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
-use support::{executions, http, json, options, post, post_by, proxy::Proxy, start, within};
-
-/// Options of a suite, and the lines that its functions will log.
-fn logged() -> (Options, Arc<Mutex<Vec<String>>>) {
-    let log = Arc::new(Mutex::new(vec![]));
-    let mut options = options();
-    options.log = {
-        let log = Arc::clone(&log);
-        Arc::new(move |_: &str, line: &str| log.lock().expect("not poisoned").push(line.to_owned()))
-    };
-    (options, log)
-}
+use support::{executions, http, json, logged, options, post, post_by, proxy::Proxy, start, within};
 
 #[tokio::test]
 async fn a_post_becomes_a_finished_workflow() {
-    let (options, log) = logged();
+    let (log, lines) = logged();
+    let options = Options { log, ..options() };
     let suite = start(&options).await;
     let payload = r#"{"n": 123456789012345678901234567890.10, "a": 1, "a": 2, "secret": "hunter2 \u00e9é"}"#;
     let answer = post(&suite, payload).await;
@@ -53,7 +43,7 @@ async fn a_post_becomes_a_finished_workflow() {
     let described = suite.moto.step_functions().describe_execution().execution_arn(format!("{arn}:{id}")).send().await;
     assert_eq!(described.expect("described").input(), Some(payload));
 
-    let log = log.lock().expect("not poisoned");
+    let log = lines.lock().expect("not poisoned");
     assert!(log.iter().any(|line| line.contains(&id)), "no line names the workflow: {log:?}");
     for line in log.iter() {
         assert!(json(line).is_object(), "{line}");
@@ -63,14 +53,15 @@ async fn a_post_becomes_a_finished_workflow() {
 
 #[tokio::test]
 async fn a_failure_is_logged_under_its_workflow() {
-    let (mut options, log) = logged();
+    let (log, lines) = logged();
+    let mut options = Options { log, ..options() };
     let nowhere = "arn:aws:states:us-east-1:123456789012:stateMachine:gone".to_owned();
     let nowhere = BTreeMap::from([("STATE_MACHINE_ARN".to_owned(), nowhere)]);
     options.variables.insert("TriggerFunction".to_owned(), nowhere);
     let suite = start(&options).await;
     let id = Client::new(&suite.url).expect("a client").trigger("{}".to_owned()).await.expect("accepted");
     suite.lambda.gave_up().await;
-    let log = log.lock().expect("not poisoned");
+    let log = lines.lock().expect("not poisoned");
     let failures = log.iter().filter(|line| line.contains("Trigger.StateMachineGone") && line.contains(&id));
     assert_eq!(failures.count(), 3, "one for each try: {log:?}");
     assert!(!log.iter().any(|line| line.contains("arn:")), "{log:?}");

@@ -1,6 +1,7 @@
 use crate::PrepareError;
 use jsonschema::{ValidationError, Validator, draft202012};
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
+use std::fmt;
 
 /// The schema that lies beside this crate's `Cargo.toml`, if there is one: `build.rs` looks.
 #[cfg(input_schema)]
@@ -12,9 +13,17 @@ const FILE: Option<&str> = None;
 const MAX_FAULTS: usize = 10;
 const MAX_FAULT_CHARACTERS: usize = 500;
 
+/// Of a larger payload one fault is told: all that a payload can have do not fit the function's memory.
+const MAX_BYTES_OF_MANY_FAULTS: usize = 16 * 1_024;
+
+/// The meta-schema of JSON Schema 2020-12.
+const DRAFT: &str = "https://json-schema.org/draft/2020-12/schema";
+
 /// A JSON Schema (2020-12) that payloads have to fit, ready to check them.
-#[derive(Debug)]
-pub struct InputSchema(Validator);
+pub struct InputSchema(Box<Check>);
+
+/// A function behind a pointer, so that the compiler can leave the validator out where none is made.
+type Check = dyn Fn(&RawValue) -> Result<(), PrepareError> + Send + Sync;
 
 /// The text is no such schema.
 #[derive(Debug, thiserror::Error)]
@@ -28,20 +37,20 @@ impl InputSchema {
     /// # Errors
     /// The file holds something else.
     pub fn packaged() -> Result<Option<Self>, InvalidSchema> {
-        // Spelled out for the compiler, which leaves the validator out of the binary where there is no file.
-        match FILE {
-            Some(text) => Self::compile(text).map(Some),
-            None => Ok(None),
-        }
+        FILE.map(Self::compile).transpose()
     }
 
     /// Reads and compiles a schema.
     ///
     /// # Errors
-    /// `text` is none. A reference to a schema elsewhere is an error too: nothing is fetched.
+    /// `text` is none, or one of another draft. A reference to a schema elsewhere is an error too: nothing is fetched.
     pub fn compile(text: &str) -> Result<Self, InvalidSchema> {
-        let schema = serde_json::from_str(text).map_err(|error| InvalidSchema(error.to_string()))?;
-        draft202012::new(&schema).map(Self).map_err(|error| InvalidSchema(error.to_string()))
+        let schema: Value = serde_json::from_str(text).map_err(|error| InvalidSchema(error.to_string()))?;
+        if let Some(draft) = schema.get("$schema").filter(|draft| *draft != DRAFT) {
+            return Err(InvalidSchema(format!("its $schema is {draft}")));
+        }
+        let validator = draft202012::new(&schema).map_err(|error| InvalidSchema(error.to_string()))?;
+        Ok(Self(Box::new(move |payload| check(&validator, payload))))
     }
 
     /// Checks a payload.
@@ -49,19 +58,30 @@ impl InputSchema {
     /// # Errors
     /// It does not fit: where and why, without the values.
     pub fn check(&self, payload: &RawValue) -> Result<(), PrepareError> {
-        let payload = serde_json::from_str(payload.get())
-            .map_err(|_| PrepareError::InvalidPayload("it cannot be read".to_owned()))?;
-        let mut faults = self.0.iter_errors(&payload).map(|fault| describe(&fault)).peekable();
-        if faults.peek().is_none() {
-            return Ok(());
-        }
-        let mut told: Vec<_> = faults.by_ref().take(MAX_FAULTS).collect();
-        let untold = faults.count();
-        if untold > 0 {
-            told.push(format!("and {untold} more"));
-        }
-        Err(PrepareError::InvalidPayload(told.join("; ")))
+        self.0(payload)
     }
+}
+
+impl fmt::Debug for InputSchema {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("InputSchema")
+    }
+}
+
+fn check(validator: &Validator, text: &RawValue) -> Result<(), PrepareError> {
+    let payload =
+        serde_json::from_str(text.get()).map_err(|_| PrepareError::InvalidPayload("it cannot be read".to_owned()))?;
+    let Err(first) = validator.validate(&payload) else { return Ok(()) };
+    if text.get().len() > MAX_BYTES_OF_MANY_FAULTS {
+        return Err(PrepareError::InvalidPayload(describe(&first)));
+    }
+    let mut faults = validator.iter_errors(&payload);
+    let mut told: Vec<_> = faults.by_ref().take(MAX_FAULTS).map(|fault| describe(&fault)).collect();
+    let untold = faults.count();
+    if untold > 0 {
+        told.push(format!("and {untold} more"));
+    }
+    Err(PrepareError::InvalidPayload(told.join("; ")))
 }
 
 fn describe(fault: &ValidationError<'_>) -> String {

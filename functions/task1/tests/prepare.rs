@@ -21,6 +21,7 @@ fn event(id: &str, payload: &str) -> StepEvent<Box<RawValue>> {
     StepEvent { workflow_id: id.parse().expect("an id"), attempt: 0, input }
 }
 
+const DRAFT_7: &str = r#"{"$schema":"http://json-schema.org/draft-07/schema#","dependencies":{"a":["b"]}}"#;
 const MINTED: &str = "019ab0c1-5a70-7c3e-9a51-6d1c0b3f2e4d";
 
 async fn prepared(preparation: &Preparation, id: &str, payload: &str) -> String {
@@ -87,16 +88,22 @@ async fn a_payload_that_breaks_the_input_schema_is_told_where_and_why_and_not_qu
 #[tokio::test]
 async fn of_many_faults_some_are_told() {
     let schema = InputSchema::compile(r#"{"additionalProperties":{"type":"null"}}"#).expect("a schema");
-    let payload: Value = (0..25).map(|n| (format!("{n}{}", "x".repeat(1_000)), json!(1))).collect();
-    let payload = RawValue::from_string(payload.to_string()).expect("JSON");
-    let PrepareError::InvalidPayload(told) = schema.check(&payload).expect_err("25 faults");
+    let faults = |number: usize, length: usize| {
+        let payload: Value = (0..number).map(|n| (format!("{n}{}", "x".repeat(length)), json!(1))).collect();
+        let payload = RawValue::from_string(payload.to_string()).expect("JSON");
+        let PrepareError::InvalidPayload(told) = schema.check(&payload).expect_err("faults");
+        told
+    };
+    let told = faults(25, 600);
     assert!(told.ends_with("; and 15 more"), "{told}");
     assert!(told.len() < 6_000, "{}", told.len());
+    let told = faults(20_000, 0);
+    assert!(told.len() < 100, "one of a large payload: {told}");
 }
 
 #[test]
 fn what_is_no_schema_is_told() {
-    for text in ["{", r#"{"type":"nothing"}"#, r#"{"$ref":"https://example.com/schema.json"}"#, "[]"] {
+    for text in ["{", r#"{"type":"nothing"}"#, r#"{"$ref":"https://example.com/schema.json"}"#, "[]", DRAFT_7] {
         let error = InputSchema::compile(text).expect_err(text).to_string();
         assert!(error.contains("input.schema.json is no JSON Schema"), "{error}");
     }

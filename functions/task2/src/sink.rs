@@ -14,7 +14,7 @@ use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a delivery may take in all. The function's `Timeout` in the template is longer.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(10);
+const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How much of an answer is read, so that its connection serves the next delivery. Nobody looks at it.
 const MAX_ANSWER_BYTES: usize = 64 * 1_024;

@@ -129,7 +129,7 @@ async fn who_is_not_there_is_unavailable() {
     let error = delivery(&url, Some(SECRET)).expect("settings").deliver(event()).await.expect_err("no answer");
     assert_eq!(error.name(), "Delivery.Unavailable");
     assert!(error.to_string().contains("did not answer in time") && !error.to_string().contains("hunter2"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(22), "{:?}", start.elapsed());
 }
 
 #[tokio::test]

@@ -131,8 +131,12 @@ impl<'a> Intrinsics<'a> {
             },
             ("Fn::Join", Value::Array(parts)) => match parts.as_slice() {
                 [Value::String(separator), Value::Array(items)] => {
-                    let items = items.iter().map(|item| self.text(item)).collect::<Result<Vec<_>, _>>()?;
-                    Ok(items.join(separator).into())
+                    // A dynamic reference may be what they are joined to.
+                    let items = items.iter().map(|item| match self.resolve(item)? {
+                        Value::String(text) => Ok(text),
+                        other => self.text(&other),
+                    });
+                    Ok(items.collect::<Result<Vec<_>, String>>()?.join(separator).into())
                 }
                 _ => Err(format!("Fn::Join cannot take {argument}")),
             },
@@ -220,7 +224,10 @@ impl<'a> Intrinsics<'a> {
                     (None, Some((resource, attribute))) => self.attribute(resource, attribute)?,
                     (None, None) => self.reference(name)?,
                 };
-                out.push_str(&self.text(&value)?);
+                out.push_str(&match value {
+                    Value::String(text) => text,
+                    other => self.text(&other)?,
+                });
             }
             rest = tail;
         }
@@ -294,14 +301,22 @@ Values:
     #[test]
     fn every_secret_is_the_same() {
         let document = long_form(
-            "Resources: {S: {Type: AWS::SecretsManager::Secret}}\nValues: [!Sub 'whsec_{{resolve:secretsmanager:${S}:SecretString}}', '{{resolve:ssm:p}}', '{{resolve:']",
+            r"
+Resources: {S: {Type: AWS::SecretsManager::Secret}}
+Values:
+  - !Sub 'whsec_{{resolve:secretsmanager:${S}:SecretString}}'
+  - '{{resolve:ssm:p}}'
+  - '{{resolve:'
+  - !Join ['', ['{{resolve:', 'secretsmanager:', !Ref S, '}}']]
+",
         );
         let document = document.expect("YAML");
         let intrinsics = Intrinsics::new(&document, &BTreeMap::new()).expect("no parameters given");
-        let texts: Vec<_> = (0..3).map(|index| intrinsics.text(&document["Values"][index])).collect();
+        let texts: Vec<_> = (0..4).map(|index| intrinsics.text(&document["Values"][index])).collect();
         assert_eq!(texts[0], Ok(format!("whsec_{SECRET}")));
         assert!(texts[1].as_ref().is_err_and(|error| error.contains("{{resolve:ssm:p}} is not known")), "{texts:?}");
         assert!(texts[2].is_err(), "{texts:?}");
+        assert_eq!(texts[3], Ok(SECRET.to_owned()));
     }
 
     #[test]

@@ -7,9 +7,13 @@ pub(crate) mod faults;
 pub(crate) mod proxy;
 pub(crate) mod receiver;
 
-use local::{Options, Suite, client::Client};
+use local::{Options, Suite, client::Client, lambda::Log};
 use serde_json::Value;
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 /// The folder of `template.yaml`.
 pub(crate) fn project() -> PathBuf {
@@ -21,6 +25,13 @@ pub(crate) fn options() -> Options {
     let mut options = Options::new(project());
     options.retry_delays = [Duration::from_millis(100); 2];
     options
+}
+
+/// A log, and the lines that the functions write to it.
+pub(crate) fn logged() -> (Log, Arc<Mutex<Vec<String>>>) {
+    let lines = Arc::new(Mutex::new(vec![]));
+    let seen = Arc::clone(&lines);
+    (Arc::new(move |_: &str, line: &str| seen.lock().expect("not poisoned").push(line.to_owned())), lines)
 }
 
 pub(crate) async fn start(options: &Options) -> Suite {

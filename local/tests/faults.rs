@@ -166,8 +166,12 @@ fn queue_url(name: &str) -> String {
     format!("https://sqs.us-east-1.amazonaws.com/{}/{name}", local::ACCOUNT)
 }
 
+/// What is posted: odd in its spelling, and for one of the requests as large as may be, of characters that each grow
+/// wherever JSON is put into JSON.
 fn body(number: usize) -> String {
-    format!(r#"{{"number":{number}, "text": "\u00e9 é", "price": 1.10}}"#)
+    let body = format!(r#"{{"number":{number}, "text": "\u00e9 é", "price": 1.10, "quotes": ""}}"#);
+    let quotes = if number == 19 { (shared::payload::MAX_BYTES - body.len() - 4) / 2 } else { 1 };
+    body.replace(r#""quotes": """#, &format!(r#""quotes": "{}""#, r#"\""#.repeat(quotes)))
 }
 
 /// Which requests have an idempotency key.

@@ -149,7 +149,7 @@ fn is_name(text: &str) -> bool {
 /// # Errors
 /// The variable is malformed.
 pub fn event_source(variable: impl Fn(&str) -> Option<String>) -> Result<String, SettingError> {
-    // What RFC 3986 (section 2) lets stand in a URI reference.
+    // The characters that RFC 3986 (section 2) lets stand in a URI reference; what they make is not looked at.
     let allowed = |c: char| c.is_ascii_graphic() && !r#""<>\^`{|}"#.contains(c);
     let rule = "a URI reference of at most 256 characters, as in /orders or https://example.com/orders";
     attribute(variable, EVENT_SOURCE, EVENT_SOURCE_DEFAULT, rule, allowed)

@@ -77,8 +77,7 @@ impl Preparation {
         Ok(Self { source, r#type, input_schema })
     }
 
-    /// Makes the event: the workflow id is its `id`, the posted JSON its `data`, byte for byte as it came to this
-    /// step, and its `time` is that of the POST. Another attempt makes the same event, unless an idempotency key
+    /// Makes the event: the workflow id is its `id`, the payload its `data`, byte for byte as it came to this step, and its `time` is that of the POST. Another attempt makes the same event, unless an idempotency key
     /// determined the id: such an id tells no time, and the event has that of the attempt.
     ///
     /// # Errors

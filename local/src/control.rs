@@ -1,15 +1,17 @@
-//! `cargo local list`, `show`, `stop` and `redrive`, the API's own routes for a person, and `redrive-failed`.
+//! `cargo local list`, `show`, `stop` and `redrive`, the API's own routes for a person, `load` and
+//! `redrive-failed`.
 
 use crate::show;
 use clap::Args;
 use local::{
     Error,
     client::Client,
+    load,
     redrive::{self, Redriven},
     suite,
 };
-use serde_json::value::RawValue;
-use std::process::ExitCode;
+use serde_json::value::{RawValue, to_raw_value};
+use std::{process::ExitCode, time::Duration};
 
 /// Where the API is, and for whom the answer.
 #[derive(Args)]
@@ -50,6 +52,39 @@ pub(crate) struct RedriveFailed {
     /// The port of the running suite
     #[arg(long, default_value_t = 5000)]
     port: u16,
+}
+
+#[derive(Args)]
+pub(crate) struct Load {
+    /// Posts a second
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// For how long
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    seconds: u64,
+    /// The body of each post
+    #[arg(long, default_value = "{}")]
+    data: String,
+    #[command(flatten)]
+    api: Api,
+}
+
+impl Load {
+    pub(crate) async fn run(self) -> Result<ExitCode, Error> {
+        let length = Duration::from_secs(self.seconds);
+        let load = load::Load { rate: self.rate, length, payload: self.data, patience: Duration::from_secs(30) };
+        let bar = show::bar("posts");
+        bar.set_length(u64::from(load.rate) * self.seconds);
+        let seen = |answered, ended| {
+            bar.set_position(if ended == 0 { answered } else { ended });
+            bar.set_message(if ended == 0 { "posts are answered" } else { "workflows have ended" });
+        };
+        let report = load::run(&load, &Client::new(&self.api.url)?, seen).await?;
+        bar.finish_and_clear();
+        let json = to_raw_value(&report).map_err(|error| Error::NotJson("the report".to_owned(), error))?;
+        self.api.print(&json, || show::load(&report));
+        Ok(if report.is_perfect() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 impl RedriveFailed {

@@ -10,6 +10,7 @@ mod error;
 pub mod event_source;
 pub mod gateway;
 pub mod lambda;
+pub mod load;
 pub mod moto;
 mod process;
 pub mod progress;

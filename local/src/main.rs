@@ -4,7 +4,7 @@ mod control;
 mod show;
 
 use clap::{Args, Parser, Subcommand};
-use control::{List, One, RedriveFailed};
+use control::{List, Load, One, RedriveFailed};
 use local::{
     Error, Options, Suite,
     client::Client,
@@ -43,6 +43,8 @@ enum Command {
     Trigger(Trigger),
     /// Invoke one function with an event and print its answer
     Invoke(Invoke),
+    /// Post to a running suite at a steady rate, and look what became of each workflow
+    Load(Load),
     /// List the workflows that have started, the newest first
     List(List),
     /// Show how one workflow stands and went
@@ -120,6 +122,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             let event = invoke.event()?;
             Box::pin(invoke.run(event))
         }
+        Command::Load(load) => Box::pin(load.run()),
         Command::List(list) => Box::pin(list.run()),
         Command::Show(one) => Box::pin(one.show()),
         Command::Stop(one) => Box::pin(one.stop()),

@@ -49,15 +49,15 @@ pub async fn failed(
     let mut stop = pin!(stop);
     let lambda = aws_sdk_lambda::Client::new(&client::aws(lambda_url));
     let sqs = aws_sdk_sqs::Client::new(&client::aws(sqs_url));
-    let unreachable = |error: aws_sdk_lambda::Error| Error::Unreachable(lambda_url.to_owned(), error.to_string());
-    let mappings = lambda.list_event_source_mappings().send().await.map_err(|error| unreachable(error.into()))?;
+    let unreachable = || Error::Unreachable(lambda_url.to_owned());
+    let mappings = lambda.list_event_source_mappings().send().await.map_err(|_| unreachable())?;
     let mut outcomes = vec![];
     for mapping in mappings.event_source_mappings() {
         let (Some(uuid), Some(queue)) = (mapping.uuid(), queue(mapping)) else { continue };
         let was_on = mapping.state() != Some("Disabled");
         let switch = async |enabled| {
             let update = lambda.update_event_source_mapping().uuid(uuid).enabled(enabled || was_on);
-            update.send().await.map(drop).map_err(|error| unreachable(error.into()))
+            update.send().await.map(drop).map_err(|_| unreachable())
         };
         let before = Count::of(&sqs, queue).await?;
         switch(true).await?;
@@ -69,13 +69,7 @@ pub async fn failed(
         switch(false).await?;
         passed?;
         // Its last batch may still be under way.
-        while lambda
-            .get_event_source_mapping()
-            .uuid(uuid)
-            .send()
-            .await
-            .map_err(|error| unreachable(error.into()))?
-            .state()
+        while lambda.get_event_source_mapping().uuid(uuid).send().await.map_err(|_| unreachable())?.state()
             == Some("Disabling")
         {
             sleep(LOOK_INTERVAL).await;

@@ -4,6 +4,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use local::{
     Error, Suite,
     client::{Page, Step, Workflow},
+    load::{Report, Times},
     redrive::Redriven,
 };
 use owo_colors::{AnsiColors, OwoColorize};
@@ -128,6 +129,31 @@ pub(crate) fn redriven(redriven: &Redriven) {
     if *was_on {
         anstream::println!("{}", "its event source mapping is on, and goes on trying".dimmed());
     }
+}
+
+/// What became of a load.
+pub(crate) fn load(report: &Report) {
+    let Report { posted, rate, accepted, answers, workflows, missing, .. } = report;
+    let times = |times: &Times| {
+        let of = |percent| times.percentile(percent);
+        format!("p50 {} ms, p90 {} ms, p99 {} ms, at most {} ms", of(50.0), of(90.0), of(99.0), times.max())
+    };
+    anstream::println!("{} at {rate:.1} a second, {accepted} accepted", format!("{posted} posts").bold());
+    println!("  to the answer            {}", times(answers));
+    for (refusal, count) in &report.refused {
+        anstream::println!("  {} {refusal}", format!("{count} times:").red());
+    }
+    if *accepted > 0 {
+        println!("  to the workflow's end    {}", times(workflows));
+    }
+    for (status, count) in &report.ended {
+        anstream::println!("  {count} {}", status.color(colour_of(status)));
+    }
+    let missing = format!("{missing} missing");
+    anstream::println!(
+        "  {}",
+        if report.missing == 0 { missing.green().to_string() } else { missing.red().to_string() }
+    );
 }
 
 fn colour_of(status: &str) -> AnsiColors {

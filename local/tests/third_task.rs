@@ -44,7 +44,13 @@ fn the_diff_of_the_readme_adds_a_third_task() {
     let applied = applied.expect("git");
     assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
 
-    // The dependencies that are built, and the moto that is installed, serve the copy as well.
+    // The dependencies that are built, and the moto that is installed, serve the copy as well. What is the copy's own
+    // gets another version: cargo tells the crates of two workspaces in one target folder apart by nothing else.
+    let manifest = scratch.path().join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    let own = format!(r#"version = "{}""#, env!("CARGO_PKG_VERSION"));
+    assert!(text.contains(&own), "{text}");
+    fs::write(&manifest, text.replacen(&own, r#"version = "0.0.0-scratch""#, 1)).expect("written");
     let target = project().join("target").canonicalize().expect("a folder");
     fs::create_dir_all(target.join("local")).expect("made");
     fs::create_dir(scratch.path().join("target")).expect("made");

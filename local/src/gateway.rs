@@ -132,7 +132,7 @@ impl Integration {
         };
         let source = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|source| source.0.ip().to_string());
         let event = self.event(&parts, host, &source.unwrap_or_default(), params, &body);
-        let invocation = Invocation::new(event.to_string().into());
+        let invocation = Invocation::new(event.to_string().into()).traced(&parts.headers);
         let invoked = self.lambda.invoke(&self.function, &invocation);
         match tokio::time::timeout(INTEGRATION_TIMEOUT, invoked).await {
             Ok(Some(Outcome::Answer(answer))) => response(&answer),

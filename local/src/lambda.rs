@@ -7,14 +7,14 @@ mod invoke_api;
 pub use invoke_api::routes;
 
 use crate::{Error, template};
-use axum::body::Bytes;
+use axum::{body::Bytes, http::HeaderMap};
 use environment::Environment;
 use std::{
     collections::BTreeMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -65,13 +65,25 @@ pub struct Invocation {
     pub event: Bytes,
     /// The caller's client context, JSON, of a synchronous invocation.
     pub client_context: Option<String>,
+    /// The X-Ray trace that it belongs to, as in the header `X-Amzn-Trace-Id`.
+    pub trace: String,
 }
 
 impl Invocation {
-    /// An invocation with a request id of its own.
+    /// An invocation with a request id and a trace of its own.
     #[must_use]
     pub fn new(event: Bytes) -> Self {
-        Self { request_id: uuid::Uuid::new_v4().to_string(), event, client_context: None }
+        // The form of a trace id: https://docs.aws.amazon.com/xray/latest/devguide/xray-api-sendingdata.html
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let trace = format!("Root=1-{seconds:08x}-{:.24}", uuid::Uuid::new_v4().simple().to_string());
+        Self { request_id: uuid::Uuid::new_v4().to_string(), event, client_context: None, trace }
+    }
+
+    /// The invocation in the trace of its caller, if that has one.
+    #[must_use]
+    pub fn traced(self, caller: &HeaderMap) -> Self {
+        let trace = caller.get("x-amzn-trace-id").and_then(|trace| trace.to_str().ok()).map(str::to_owned);
+        Self { trace: trace.unwrap_or(self.trace), ..self }
     }
 }
 

@@ -23,8 +23,15 @@ const COLOURS: [AnsiColors; 6] = [
     AnsiColors::BrightRed,
 ];
 
-/// A line of a function's log, under the function's name in a colour of its own.
+/// How a line begins that is a metric (shared::metrics).
+const METRIC: &str = r#"{"_aws":"#;
+
+/// A line of a function's log, under the function's name in a colour of its own. Metrics are for
+/// CloudWatch: nobody follows them line by line.
 pub(crate) fn log_line(function: &str, line: &str) {
+    if line.starts_with(METRIC) {
+        return;
+    }
     let colour = COLOURS[function.bytes().map(usize::from).sum::<usize>() % COLOURS.len()];
     anstream::println!("{} {line}", format!("{function:<20} |").color(colour));
 }
@@ -32,7 +39,8 @@ pub(crate) fn log_line(function: &str, line: &str) {
 /// A line of a function's log on standard error, unless it is there for information only.
 pub(crate) fn warning_line(function: &str, line: &str) {
     let level = serde_json::from_str::<Value>(line).unwrap_or_default()["level"].clone();
-    if !["TRACE", "DEBUG", "INFO"].iter().any(|quiet| level == *quiet) {
+    let is_quiet = line.starts_with(METRIC) || ["TRACE", "DEBUG", "INFO"].iter().any(|quiet| level == *quiet);
+    if !is_quiet {
         eprintln!("{function} | {line}");
     }
 }

@@ -52,6 +52,39 @@ async fn a_post_becomes_a_finished_workflow() {
 }
 
 #[tokio::test]
+async fn the_trace_of_a_post_goes_on_in_its_execution_and_what_happens_is_counted() {
+    let (log, lines) = logged();
+    let suite = start(&Options { log, ..options() }).await;
+    let trace = "Root=1-67891233-abcdef012345678912345678";
+    let request = http().post(format!("{}/trigger-workflow", suite.url)).body("{}");
+    let request = request.header("content-type", "application/json").header("idempotency-key", "one");
+    let post = || async { request.try_clone().expect("a body").header("x-amzn-trace-id", trace).send().await };
+    let accepted = json(&post().await.expect("an answer").text().await.expect("a body"));
+    let id = accepted["workflowId"].as_str().expect("an id").to_owned();
+    Client::new(&suite.url).expect("a client").follow(&id, |_| {}).await.expect("an end");
+    assert_eq!(post().await.expect("an answer").headers()["idempotency-replayed"], "true");
+
+    let arn = suite.template.state_machines[0].arn().replace(":stateMachine:", ":execution:");
+    let described = suite.moto.step_functions().describe_execution().execution_arn(format!("{arn}:{id}")).send().await;
+    assert!(described.expect("described").trace_header().is_some_and(|header| header.contains(trace)));
+
+    let log = lines.lock().expect("not poisoned");
+    let counts = log.iter().map(|line| json(line)).filter(|line| line["_aws"].is_object());
+    let counts: BTreeMap<_, _> = counts
+        .map(|line| {
+            let metric = &line["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"];
+            (metric.as_str().expect("a name").to_owned(), line["FunctionName"].clone())
+        })
+        .collect();
+    let expected = [
+        ("WorkflowsReplayed", "api-dev"),
+        ("WorkflowsStarted", "trigger-lambda-dev"),
+        ("WorkflowsTriggered", "api-dev"),
+    ];
+    assert_eq!(counts, expected.map(|(metric, function)| (metric.to_owned(), json!(function))).into());
+}
+
+#[tokio::test]
 async fn a_failure_is_logged_under_its_workflow() {
     let (log, lines) = logged();
     let mut options = Options { log, ..options() };

@@ -5,16 +5,17 @@ use aws_sdk_lambda::{primitives::Blob, types::InvocationType};
 use axum::{
     Json,
     body::Bytes,
-    extract::State,
-    http::{HeaderMap, header},
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use lambda_http::RequestExt;
 use mime::Mime;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use shared::{WorkflowId, event::TriggerEvent, payload, telemetry};
-use std::sync::Arc;
+use shared::{WorkflowId, event::TriggerEvent, metrics::Metric, payload, telemetry};
+use std::{convert::Infallible, sync::Arc};
 use tracing::{Instrument, info};
 
 #[derive(Serialize)]
@@ -29,6 +30,7 @@ struct Accepted {
 pub(crate) async fn post(
     State(api): State<Arc<Api>>,
     function: FunctionArn,
+    Trace(trace): Trace,
     KeyedId(keyed): KeyedId,
     headers: HeaderMap,
     body: Bytes,
@@ -41,21 +43,43 @@ pub(crate) async fn post(
     async {
         if keyed.is_some() && is_replay(&api, &function, workflow_id, payload.get()).await? {
             info!("replayed");
+            Metric::WorkflowsReplayed.count();
             return Ok(([("idempotency-replayed", "true")], accepted(workflow_id)).into_response());
         }
         let event = serde_json::to_vec(&TriggerEvent { workflow_id, payload: payload.get().into() })
             .map_err(ApiError::internal)?;
         let invoke = api.lambda.invoke().function_name(&api.trigger_function);
         let invoke = invoke.invocation_type(InvocationType::Event).payload(Blob::new(event));
+        // The trigger's trace goes on from this one. The SDK sees to it only where a process has one event at a time.
+        let invoke = invoke.customize().mutate_request(move |request| {
+            if let Some(trace) = &trace {
+                request.headers_mut().insert(TRACE_HEADER, trace.clone());
+            }
+        });
         invoke.send().await.map_err(|error| ApiError::aws("Invoke", &error))?;
         if keyed.is_some() {
             api.keys.0.insert(workflow_id, Key { payload: digest(payload.get()), has_started: false });
         }
         info!("accepted");
+        Metric::WorkflowsTriggered.count();
         Ok(accepted(workflow_id).into_response())
     }
     .instrument(telemetry::workflow_span(&workflow_id.to_string()))
     .await
+}
+
+/// The header that carries an X-Ray trace from service to service.
+const TRACE_HEADER: &str = "x-amzn-trace-id";
+
+/// The invocation's X-Ray trace, as Lambda tells it and not as a client may write it.
+pub(crate) struct Trace(Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Trace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.lambda_context_ref().and_then(|context| context.xray_trace_id.clone())))
+    }
 }
 
 fn accepted(workflow_id: WorkflowId) -> impl IntoResponse {

@@ -54,6 +54,12 @@ pub enum SettingError {
     },
 }
 
+/// The function's name as Lambda gives it to every process; empty elsewhere.
+#[must_use]
+pub fn function_name(variable: impl Fn(&str) -> Option<String>) -> String {
+    variable("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default()
+}
+
 /// Reads one variable of the process's environment; tests pass a function of their own where this one goes.
 #[must_use]
 pub fn from_process(name: &str) -> Option<String> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use shared::{
     WorkflowId,
+    metrics::Metric,
     settings::{SINK_URL, SettingError},
     step::StepEvent,
 };
@@ -104,7 +105,14 @@ impl Delivery {
     /// The sink did not take it.
     pub async fn deliver(&self, event: StepEvent<Box<RawValue>>) -> Result<Output, DeliveryError> {
         let Some(sink) = &self.sink else { return Ok(Output::Event(event.input)) };
-        let status = sink.post(event.workflow_id, event.input).await?;
+        let outcome = sink.post(event.workflow_id, event.input).await;
+        let metric = match &outcome {
+            Ok(_) => Metric::DeliveriesAccepted,
+            Err(DeliveryError::Unavailable { .. }) => Metric::DeliveriesUnavailable,
+            Err(DeliveryError::Refused { .. }) => Metric::DeliveriesRefused,
+        };
+        metric.count();
+        let status = outcome?;
         Ok(Output::Delivered(Delivered {
             event_id: event.workflow_id,
             sink: sink.host().to_owned(),

@@ -14,7 +14,7 @@ use lambda_runtime::{Context, LambdaEvent};
 use on_failure::Message;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::{deadline::before_deadline, event::TriggerEvent, telemetry};
+use shared::{deadline::before_deadline, event::TriggerEvent, metrics::Metric, telemetry};
 use state_machine::Found;
 use std::borrow::Cow;
 use tracing::{Instrument, error_span, info};
@@ -114,26 +114,28 @@ impl Trigger {
         let Start { name, input } = &start;
         async {
             // On the heap: the SDK nests futures deeper than the compiler lays out in one.
-            let started = before_deadline(context, Box::pin(self.start_or_search_again(name, input))).await;
+            let started =
+                before_deadline(context, Box::pin(self.start_or_search_again(name, input, trace(context)))).await;
             started.unwrap_or(Err(TriggerError::TimedOut)).map_err(TriggerError::logged)
         }
         .instrument(telemetry::workflow_span(name))
         .await
     }
 
-    async fn start_or_search_again(&self, name: &str, input: &str) -> Result<(), TriggerError> {
-        match self.start_once(name, input).await {
+    async fn start_or_search_again(&self, name: &str, input: &str, trace: Option<&str>) -> Result<(), TriggerError> {
+        match self.start_once(name, input, trace).await {
             // The ARN was out of date; it is forgotten by now, and the name may lead to another.
-            Err(TriggerError::StateMachineGone) => self.start_once(name, input).await,
+            Err(TriggerError::StateMachineGone) => self.start_once(name, input, trace).await,
             outcome => outcome,
         }
     }
 
-    async fn start_once(&self, name: &str, input: &str) -> Result<(), TriggerError> {
+    async fn start_once(&self, name: &str, input: &str, trace: Option<&str>) -> Result<(), TriggerError> {
         let arn = self.state_machine.arn(&self.step_functions).await?;
         let request = self.step_functions.start_execution().state_machine_arn(&arn).name(name).input(input);
-        let Err(error) = request.send().await else {
+        let Err(error) = request.set_trace_header(trace.map(str::to_owned)).send().await else {
             info!("started");
+            Metric::WorkflowsStarted.count();
             return Ok(());
         };
         match error.as_service_error() {
@@ -155,9 +157,17 @@ impl Trigger {
         let execution = request.send().await.map_err(|error| TriggerError::start(&error))?;
         if execution.input() == Some(input) {
             info!("already started");
+            Metric::WorkflowsAlreadyStarted.count();
             Ok(())
         } else {
+            Metric::WorkflowIdConflicts.count();
             Err(TriggerError::WorkflowIdConflict)
         }
     }
+}
+
+/// The invocation's X-Ray trace, for the execution to go on with: `StartExecution` takes up to 256 characters of ASCII
+/// (<https://docs.aws.amazon.com/step-functions/latest/apireference/API_StartExecution.html>).
+fn trace(context: &Context) -> Option<&str> {
+    context.xray_trace_id.as_deref().filter(|header| header.is_ascii() && (1..=256).contains(&header.len()))
 }

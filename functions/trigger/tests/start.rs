@@ -5,7 +5,11 @@ mod support;
 use aws_sdk_sfn::{
     Client, Config,
     config::Region,
-    operation::{describe_execution::DescribeExecutionError, start_execution::StartExecutionError},
+    operation::{
+        describe_execution::DescribeExecutionError,
+        start_execution::{StartExecutionError, StartExecutionOutput},
+    },
+    primitives::DateTime,
     types::{
         ExecutionStatus,
         error::{ExecutionDoesNotExist, StateMachineDoesNotExist},
@@ -33,6 +37,33 @@ async fn the_payload_becomes_the_input_and_the_workflow_id_the_name() {
     let expected = json!({ "statusCode": 200, "body": "\"Step Function Triggered!\"" });
     assert_eq!(serde_json::to_value(answer).expect("JSON"), expected);
     assert_eq!(start.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn the_execution_goes_on_with_the_trace_of_the_event() {
+    let (longest, longer) = ("x".repeat(256), "x".repeat(257));
+    for (trace, is_handed_on) in [
+        (None, false),
+        (Some("Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"), true),
+        (Some(longest.as_str()), true),
+        (Some(longer.as_str()), false),
+        (Some(""), false),
+        (Some("é"), false),
+    ] {
+        let trace = trace.map(str::to_owned);
+        let expected = trace.clone().filter(|_| is_handed_on);
+        let list = page(None, &["orchestration-dev"], None);
+        let start = mock!(Client::start_execution)
+            .match_requests(move |request| request.trace_header().map(str::to_owned) == expected)
+            .then_output(|| {
+                let output = StartExecutionOutput::builder().execution_arn("arn").start_date(DateTime::from_secs(0));
+                output.build().expect("all fields are set")
+            });
+        let mut event = event(ACCEPTED);
+        event.context.xray_trace_id = trace;
+        trigger(&[&list, &start]).handle(event).await.expect("started");
+        assert_eq!(start.num_calls(), 1);
+    }
 }
 
 #[tokio::test]

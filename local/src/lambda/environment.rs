@@ -195,7 +195,8 @@ impl Environment {
             .header("content-type", "application/json")
             .header("lambda-runtime-aws-request-id", &invocation.request_id)
             .header("lambda-runtime-deadline-ms", deadline.to_string())
-            .header("lambda-runtime-invoked-function-arn", &self.arn);
+            .header("lambda-runtime-invoked-function-arn", &self.arn)
+            .header("lambda-runtime-trace-id", &invocation.trace);
         if let Some(context) = &invocation.client_context {
             response = response.header("lambda-runtime-client-context", context);
         }

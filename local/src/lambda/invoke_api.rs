@@ -35,7 +35,7 @@ async fn invoke(
     event: Bytes,
 ) -> Response {
     let event = if event.is_empty() { Bytes::from_static(b"{}") } else { event };
-    let mut invocation = Invocation::new(event);
+    let mut invocation = Invocation::new(event).traced(&headers);
     let request_id = HeaderValue::from_str(&invocation.request_id);
     let kind = headers.get("x-amz-invocation-type").and_then(|kind| kind.to_str().ok());
     let response = match headers.get("x-amz-client-context").map(client_context).transpose() {

@@ -141,6 +141,7 @@ impl Template {
         let globals = document.pointer("/Globals/Function").cloned().unwrap_or_default();
         let intrinsics = Intrinsics::new(&document, parameters)?;
         let mut template = Self::default();
+        let mut integrations = BTreeMap::new();
         for (logical_id, resource) in resources {
             let within = |error: String| format!("{logical_id}: {error}");
             if let Some(condition) = resource.get("Condition").and_then(Value::as_str)
@@ -153,8 +154,11 @@ impl Template {
             let resource = Reader { logical_id, resource, globals, intrinsics: &intrinsics };
             match kind {
                 Some("AWS::Serverless::Function") => {
-                    template.routes.extend(resource.routes().map_err(within)?);
                     template.functions.push(resource.function(folder).map_err(within)?);
+                }
+                Some("AWS::ApiGatewayV2::Route") => template.routes.push(resource.route().map_err(within)?),
+                Some("AWS::ApiGatewayV2::Integration") => {
+                    integrations.insert(logical_id.clone(), resource.integration().map_err(within)?);
                 }
                 Some("AWS::Serverless::StateMachine") => {
                     template.state_machines.push(resource.state_machine(folder).map_err(within)?);
@@ -165,6 +169,10 @@ impl Template {
                 }
                 _ => {}
             }
+        }
+        for route in &mut template.routes {
+            let function = integrations.get(&route.function);
+            route.function = function.ok_or_else(|| format!("{}: it has no integration", route.key()))?.clone();
         }
         gateway::check(&template.routes)?;
         for Mapping { queue, function, .. } in &template.mappings {
@@ -219,6 +227,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn function(&self, folder: &Path) -> Result<Function, String> {
         let code = self.text("CodeUri")?.ok_or("CodeUri is missing: name the folder of the function's crate")?;
+        let events = self.resource.pointer("/Properties/Events").and_then(Value::as_object);
+        if events.into_iter().flatten().any(|(_, event)| event["Type"] == "HttpApi") {
+            return Err("Events: on one machine a route is an AWS::ApiGatewayV2::Route of its own".to_owned());
+        }
         let mut variables = BTreeMap::new();
         for source in
             [self.globals.pointer("/Environment/Variables"), self.resource.pointer("/Properties/Environment/Variables")]
@@ -258,21 +270,26 @@ impl Reader<'_> {
         })
     }
 
-    fn routes(&self) -> Result<Vec<Route>, String> {
-        let events = self.resource.pointer("/Properties/Events").and_then(Value::as_object);
-        let events = events.into_iter().flatten().filter(|(_, event)| event["Type"] == "HttpApi");
-        events
-            .map(|(_, event)| {
-                let read = |name: &str, default: &str| match &event["Properties"][name] {
-                    Value::Null => Ok(default.to_owned()),
-                    value => self.intrinsics.text(value),
-                };
-                let method = read("Method", "ANY")?.to_uppercase();
-                let path = read("Path", "$default")?;
-                let method = if method == "*" { "ANY".to_owned() } else { method };
-                Ok(Route { method, path, function: self.intrinsics.name_of(self.logical_id)? })
-            })
-            .collect()
+    /// The route, with the logical id of its integration in place of the function.
+    fn route(&self) -> Result<Route, String> {
+        let key = self.text("RouteKey")?.ok_or("RouteKey is missing")?;
+        let (method, path) = match key.split_once(' ') {
+            Some((method, path)) => (method.to_uppercase(), path.to_owned()),
+            None => ("ANY".to_owned(), key),
+        };
+        let target = self.text("Target")?.unwrap_or_default();
+        let integration =
+            target.strip_prefix("integrations/").ok_or("Target must be integrations/ and an integration")?;
+        Ok(Route { method, path, function: integration.to_owned() })
+    }
+
+    /// The name of the function that an integration leads to.
+    fn integration(&self) -> Result<String, String> {
+        let uri = self.text("IntegrationUri")?.unwrap_or_default();
+        match uri.split_once(":function:") {
+            Some((_, name)) if !name.contains([':', '/']) => Ok(name.to_owned()),
+            _ => Err("IntegrationUri: on one machine an integration can be a function alone, by its ARN".to_owned()),
+        }
     }
 
     fn state_machine(&self, folder: &Path) -> Result<StateMachine, String> {
@@ -439,6 +456,23 @@ mod tests {
                 "Resources: {M: {Type: AWS::Lambda::EventSourceMapping, Properties: {EventSourceArn: 'a:sqs:q', Enabled: soon}}}",
                 "M: Enabled must be true or false",
             ),
+            (
+                "Resources: {F: {Type: AWS::Serverless::Function, Properties: {CodeUri: f, Events: {E: {Type: HttpApi}}}}}",
+                "F: Events: on one machine a route is an AWS::ApiGatewayV2::Route",
+            ),
+            ("Resources: {R: {Type: AWS::ApiGatewayV2::Route}}", "R: RouteKey is missing"),
+            (
+                "Resources: {R: {Type: AWS::ApiGatewayV2::Route, Properties: {RouteKey: GET /a, Target: I}}}",
+                "R: Target must be integrations/",
+            ),
+            (
+                "Resources: {R: {Type: AWS::ApiGatewayV2::Route, Properties: {RouteKey: GET /a, Target: integrations/I}}}",
+                "GET /a: it has no integration",
+            ),
+            (
+                "Resources: {I: {Type: AWS::ApiGatewayV2::Integration, Properties: {IntegrationUri: 'https://example.com'}}}",
+                "I: IntegrationUri: on one machine",
+            ),
             ("Resources: {Q: {Type: AWS::SQS::Queue, Condition: Gone}}", "Q: there is no condition Gone"),
             (
                 "Resources: {M: {Type: AWS::Serverless::StateMachine, Properties: {DefinitionUri: missing.json}}}",
@@ -467,17 +501,19 @@ Resources:
 
     #[test]
     fn a_route_that_cannot_be_served_is_named() {
-        for (routes, expected) in [
-            (["Path: hello, Method: GET", "Path: /a, Method: GET"], "GET hello: its path must begin with /"),
-            (["Path: /a, Method: GET", "Path: /a, Method: get"], "the route GET /a is there twice"),
-            (["Path: /a, Method: GET", "Path: /a, Method: FETCH"], "FETCH is no method"),
-            (["Path: '/{a}/b', Method: GET", "Path: '/{c}/b', Method: POST"], "conflict"),
-            (["Path: '/{a', Method: GET", "Path: /b, Method: POST"], "/{a"),
-            (["Path: $default", "Method: ANY"], "the route $default is there twice"),
+        for (keys, expected) in [
+            (["GET hello", "GET /a"], "GET hello: its path must begin with /"),
+            (["GET /a", "get /a"], "the route GET /a is there twice"),
+            (["GET /a", "FETCH /a"], "FETCH is no method"),
+            (["GET /{a}/b", "POST /{c}/b"], "conflict"),
+            (["GET /{a", "POST /b"], "/{a"),
+            (["$default", "$default"], "the route $default is there twice"),
         ] {
-            let [a, b] = routes.map(|route| format!("{{Type: HttpApi, Properties: {{{route}}}}}"));
-            let function = format!("{{CodeUri: f, Events: {{A: {a}, B: {b}}}}}");
-            let text = format!("Resources: {{F: {{Type: AWS::Serverless::Function, Properties: {function}}}}}");
+            let [a, b] = keys.map(|key| {
+                format!("{{Type: AWS::ApiGatewayV2::Route, Properties: {{RouteKey: '{key}', Target: integrations/I}}}}")
+            });
+            let integration = "{Type: AWS::ApiGatewayV2::Integration, Properties: {IntegrationUri: 'a:function:f'}}";
+            let text = format!("Resources: {{A: {a}, B: {b}, I: {integration}}}");
             let error = Template::parse(&text, Path::new("."), &BTreeMap::new()).expect_err(&text);
             assert!(error.contains(expected) && !error.contains('\n'), "{error}");
         }

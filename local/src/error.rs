@@ -6,6 +6,9 @@ pub enum Error {
     /// A file that must be there cannot be read.
     #[error("{path} cannot be read: {error}", path = .0.display(), error = .1)]
     Unreadable(PathBuf, io::Error),
+    /// A file cannot be written.
+    #[error("{path} cannot be written: {error}", path = .0.display(), error = .1)]
+    Unwritable(PathBuf, io::Error),
     /// There is no template in this folder or above.
     #[error("there is no template.yaml in {path} or above: run the command inside the project", path = .0.display())]
     NoProject(PathBuf),

@@ -15,6 +15,7 @@ pub mod moto;
 mod process;
 pub mod progress;
 pub mod redrive;
+pub mod scaling;
 pub mod suite;
 pub mod template;
 

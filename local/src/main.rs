@@ -10,11 +10,12 @@ use local::{
     client::Client,
     lambda::{Invocation, Outcome},
     progress::Progress,
+    scaling::Account,
     suite::project_of,
 };
 use serde_json::value::RawValue;
 use std::{
-    env,
+    env, fs,
     io::Read,
     path::{Path, PathBuf},
     pin::Pin,
@@ -55,6 +56,8 @@ enum Command {
     Redrive(One),
     /// Start the requests in the on-failure queue, those that could not be started before
     RedriveFailed(RedriveFailed),
+    /// Print which of AWS's quotas a rate of requests meets first, and what a million workflows cost
+    Scaling(Scaling),
 }
 
 #[derive(Args)]
@@ -100,6 +103,19 @@ struct Invoke {
     template: Parameters,
 }
 
+#[derive(Args)]
+struct Scaling {
+    /// The region
+    #[arg(long, default_value = "us-east-1")]
+    region: String,
+    /// How many Lambda environments the account may have at once; a new one may have 10
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    concurrency: u32,
+    /// Also draw the quotas as a plot, into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
 fn main() -> ExitCode {
     run(Cli::parse().command).unwrap_or_else(|error| {
         show::error(&error);
@@ -128,6 +144,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
         Command::Stop(one) => Box::pin(one.stop()),
         Command::Redrive(one) => Box::pin(one.redrive()),
         Command::RedriveFailed(redrive) => Box::pin(redrive.run(told_to_stop())),
+        Command::Scaling(scaling) => Box::pin(async { scaling.run() }),
     };
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(async {
@@ -234,6 +251,17 @@ impl Invoke {
     }
 }
 
+impl Scaling {
+    fn run(self) -> Result<ExitCode, Error> {
+        let account = Account { region: self.region, concurrency: self.concurrency };
+        if let Some(file) = self.svg {
+            fs::write(&file, account.plot()?).map_err(|error| Error::Unwritable(file, error))?;
+        }
+        anstream::print!("{}", account.report());
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl Parameters {
     fn options(&self) -> Result<Options, Error> {
         let mut options = Options::new(project_of(&env::current_dir()?)?);
@@ -255,7 +283,7 @@ fn read(path: &Path) -> Result<String, Error> {
     let read = if path.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).map(drop)
     } else {
-        std::fs::read_to_string(path).map(|file| text = file)
+        fs::read_to_string(path).map(|file| text = file)
     };
     read.map(|()| text).map_err(|error| Error::Unreadable(path.to_owned(), error))
 }

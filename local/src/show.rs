@@ -23,7 +23,7 @@ const COLOURS: [AnsiColors; 6] = [
     AnsiColors::BrightRed,
 ];
 
-/// How a line begins that is a metric (shared::metrics).
+/// How a line begins that is a metric (`shared::metrics`).
 const METRIC: &str = r#"{"_aws":"#;
 
 /// A line of a function's log, under the function's name in a colour of its own. Metrics are for

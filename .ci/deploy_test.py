@@ -64,7 +64,7 @@ def packaged():
     # What refers to the API, which moto does not have.
     for name in ("ApiPermission", "ApiServerErrorsAlarm", "ApiLatencyAlarm", "Dashboard"):
         del resources[name]
-    for name in ("ApiUrl", "DashboardUrl"):
+    for name in ("ApiUrl", "DashboardName"):
         del template["Outputs"][name]
     orchestration = resources["Orchestration"]["Properties"]
     location = orchestration.pop("DefinitionS3Location")

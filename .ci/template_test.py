@@ -8,6 +8,7 @@ import re
 import unittest
 from pathlib import Path
 
+import tomlkit
 from cloud_radar.cf.unit import Template
 from transform import transformed
 
@@ -258,6 +259,33 @@ class Invocations(unittest.TestCase):
             for properties in of_type(template, kind).values():
                 self.assertLessEqual(len(properties[name]), limit, name)
                 self.assertIn("e" * 40, properties[name])
+
+
+class Parameters(unittest.TestCase):
+    def test_what_would_do_harm_is_refused(self):
+        parameters = transformed(str(PROJECT / "template.yaml"), {})["Parameters"]
+        for name, good, bad in [
+            # None would stop everything, and the redrive alone may take two.
+            ("TriggerConcurrency", ["", "3", "10", "1000"], ["0", "1", "2", "-1", "03", "many"]),
+            # A blank would be a part of the name, and no token or page would match.
+            ("JwtAudience", ["", "a", "a,b"], ["a, b", "a,", ","]),
+            ("AllowedOrigins", ["", "https://a.example", "http://localhost:8000,https://b.example"],
+             ["*", "https://*", "https://a.example/", "https://a.example, https://b.example", "a.example"]),
+        ]:
+            pattern = parameters[name]["AllowedPattern"]
+            self.assertEqual([value for value in good + bad if re.fullmatch(pattern, value)], good, name)
+
+    def test_an_open_door_is_shut_again_by_a_deployment(self):
+        # A stack keeps a parameter that is not given.
+        for environment in tomlkit.parse((PROJECT / "samconfig.toml").read_text()).values():
+            if isinstance(environment, dict):
+                given = environment["global"]["parameters"]["parameter_overrides"]
+                self.assertIn("ApiAuth=", "".join(given))
+
+    def test_the_secret_is_read_again_when_the_rotation_is_raised(self):
+        def task2(**parameters):
+            return of_type(rendered(**SINK, **parameters), "AWS::Lambda::Function")["Task2Function"]
+        self.assertNotEqual(task2(WebhookSecretRotation=1), task2())
 
 
 class Alarms(unittest.TestCase):

@@ -113,7 +113,7 @@ class Roles(unittest.TestCase):
             ),
         ],
         "TriggerRole": [
-            (["states:StartExecution"], ["arn:aws:states:us-east-1:555555555555:stateMachine:orchestration-dev"]),
+            (["states:DescribeStateMachine", "states:StartExecution"], ["arn:aws:states:us-east-1:555555555555:stateMachine:orchestration-dev"]),
             (["states:DescribeExecution"], ["arn:aws:states:us-east-1:555555555555:execution:orchestration-dev:*"]),
             (["states:ListStateMachines"], ["*"]),
             (["sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage", "sqs:SendMessage"], ["OnFailureQueue.Arn"]),

@@ -30,6 +30,9 @@ pub enum Error {
     /// moto did not start or did not do what it was asked.
     #[error("moto, which stands in for Step Functions and SQS, failed: {0}")]
     Moto(String),
+    /// What was to be measured could not be.
+    #[error("nothing was measured: {0}")]
+    Bench(String),
     /// A function's process ended before it asked for its first event.
     #[error("{function} ended during init: {reason}")]
     Init {

@@ -4,11 +4,11 @@ mod asynchronous;
 mod environment;
 mod invoke_api;
 
+pub(crate) use environment::Environment;
 pub use invoke_api::routes;
 
 use crate::{Error, template};
 use axum::{body::Bytes, http::HeaderMap};
-use environment::Environment;
 use std::{
     collections::BTreeMap,
     fmt,

@@ -4,6 +4,7 @@
 //! function's own process below a [`lambda`] host, an HTTP front in place of API Gateway ([`gateway`]), and moto's
 //! Step Functions and SQS ([`moto`]). The command line and the end-to-end tests use it alike.
 
+pub mod bench;
 pub mod build;
 pub mod client;
 mod error;
@@ -17,6 +18,7 @@ pub mod progress;
 pub mod redrive;
 pub mod scaling;
 pub mod suite;
+mod table;
 pub mod template;
 
 pub use error::Error;

@@ -6,7 +6,7 @@ mod show;
 use clap::{Args, Parser, Subcommand};
 use control::{List, Load, One, RedriveFailed};
 use local::{
-    Error, Options, Suite,
+    Error, Options, Suite, bench,
     client::Client,
     lambda::{Invocation, Outcome},
     progress::Progress,
@@ -46,6 +46,8 @@ enum Command {
     Invoke(Invoke),
     /// Post to a running suite at a steady rate, and look what became of each workflow
     Load(Load),
+    /// Measure what each function costs, cold and warm, beside a function that does nothing
+    Bench(Bench),
     /// List the workflows that have started, the newest first
     List(List),
     /// Show how one workflow stands and went
@@ -104,6 +106,24 @@ struct Invoke {
 }
 
 #[derive(Args)]
+struct Bench {
+    /// The functions' logical ids; without any, all that have a folder of events
+    functions: Vec<String>,
+    /// How often each function is started
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    starts: u32,
+    /// How many events each start gets after its first
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    calls: u32,
+    /// Print the report as JSON
+    #[arg(long)]
+    json: bool,
+    /// Also draw the CPU of the cold starts as a plot, into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Scaling {
     /// The region
     #[arg(long, default_value = "us-east-1")]
@@ -139,6 +159,7 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             Box::pin(invoke.run(event))
         }
         Command::Load(load) => Box::pin(load.run()),
+        Command::Bench(bench) => Box::pin(bench.run()),
         Command::List(list) => Box::pin(list.run()),
         Command::Show(one) => Box::pin(one.show()),
         Command::Stop(one) => Box::pin(one.stop()),
@@ -248,6 +269,33 @@ impl Invoke {
         };
         println!("{}", String::from_utf8_lossy(&body));
         Ok(code)
+    }
+}
+
+impl Bench {
+    async fn run(self) -> Result<ExitCode, Error> {
+        let bench = bench::Bench {
+            project: project_of(&env::current_dir()?)?,
+            functions: self.functions,
+            starts: self.starts,
+            calls: self.calls,
+        };
+        let bar = show::bar("rounds of starts");
+        bar.set_length(u64::from(bench.starts));
+        let report = bench::run(&bench, || bar.inc(1)).await?;
+        bar.finish_and_clear();
+        if let Some(file) = self.svg {
+            fs::write(&file, report.plot()?).map_err(|error| Error::Unwritable(file, error))?;
+        }
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string(&report).map_err(|error| Error::NotJson("the report".to_owned(), error))?
+            );
+        } else {
+            anstream::print!("{}", report.text());
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

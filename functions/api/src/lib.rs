@@ -11,6 +11,7 @@ mod workflows;
 
 pub use event::InvalidEvent;
 
+use aws_sdk_lambda::types::InvocationType;
 use axum::{
     Router,
     body::to_bytes,
@@ -22,7 +23,7 @@ use axum::{
 use error::ApiError;
 use lambda_http::{Adapter, Body, LambdaEvent, Request, RequestExt, Service, service_fn};
 use serde_json::value::RawValue;
-use shared::{WorkflowId, deadline::before_deadline, settings::Environment, telemetry};
+use shared::{WorkflowId, aws, deadline::before_deadline, settings::Environment, telemetry};
 use std::{convert::Infallible, sync::Arc};
 use tower::ServiceExt;
 use tracing::{Instrument, Span, error};
@@ -55,6 +56,13 @@ impl Api {
             keys: Keys::default(),
             succeeded: Succeeded::default(),
         }
+    }
+
+    /// Opens the connection that a POST needs, by a dry run: Lambda only looks whether the trigger could be invoked
+    /// (<https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>).
+    pub async fn connect(&self) {
+        let invoke = self.lambda.invoke().function_name(&self.trigger_function);
+        aws::connect(invoke.invocation_type(InvocationType::DryRun).send()).await;
     }
 }
 

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
         let config = aws::config().await;
         let lambda = aws_sdk_lambda::Client::new(&config);
         let step_functions = aws_sdk_sfn::Client::new(&config);
-        let routes = api::router(Api::new(lambda, step_functions, &environment));
+        let api = Api::new(lambda, step_functions, &environment);
+        api.connect().await;
+        let routes = api::router(api);
         run_concurrent(service_fn(move |event| api::handle(routes.clone(), event))).await
     })
 }

@@ -11,10 +11,10 @@ use aws_sdk_sfn::{
     primitives::DateTime,
     types::{ExecutionStatus, error::ExecutionDoesNotExist},
 };
-use aws_smithy_mocks::{Rule, mock, mock_client};
+use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use serde_json::json;
 use shared::{WorkflowId, payload::MAX_BYTES};
-use support::{call, keyed, mocked, post, routes, send};
+use support::{api, call, keyed, mocked, post, routes, send};
 
 fn invoked(payload: &'static str) -> Rule {
     mock!(aws_sdk_lambda::Client::invoke)
@@ -27,6 +27,29 @@ fn invoked(payload: &'static str) -> Rule {
                 && rest == format!(r#"","payload":{}}}"#, json!(payload))
         })
         .then_output(|| InvokeOutput::builder().status_code(202).build())
+}
+
+#[tokio::test]
+async fn init_invokes_nothing() {
+    for outcome in [Ok(204), Err(403), Err(500)] {
+        // Without a payload: an emulator that knows no dry run has no event for the trigger then.
+        let dry = mock!(aws_sdk_lambda::Client::invoke).match_requests(|request| {
+            request.function_name() == Some("trigger-lambda-dev")
+                && request.invocation_type().is_some_and(|kind| kind.as_str() == "DryRun")
+                && request.payload().is_none()
+        });
+        let dry = match outcome {
+            Ok(status) => dry.then_output(move || InvokeOutput::builder().status_code(status).build()),
+            Err(status) => dry.then_http_response(move || {
+                let status = status.try_into().expect("a status");
+                aws_sdk_lambda::config::http::HttpResponse::new(status, "{}".into())
+            }),
+        };
+        let lambda = mock_client!(aws_sdk_lambda, RuleMode::Sequential, &[&dry], |config| config
+            .retry_config(RetryConfig::disabled()));
+        api(lambda, mock_client!(aws_sdk_sfn, RuleMode::Sequential, &[])).connect().await;
+        assert_eq!(dry.num_calls(), 1, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 use crate::TriggerError;
-use aws_sdk_sfn::Client;
+use aws_sdk_sfn::{Client, types::IncludedData};
 use shared::settings::{self, Environment, SettingError};
 use tokio::sync::Mutex;
 
@@ -35,6 +35,18 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn new(state_machine: StateMachine) -> Self {
         Self { state_machine, arn: Mutex::new(None) }
+    }
+
+    /// Finds the state machine that is named, or looks whether there is one with the ARN.
+    pub(crate) async fn look(&self, step_functions: &Client) -> Result<(), TriggerError> {
+        match &self.state_machine {
+            StateMachine::Named(_) => self.arn(step_functions).await.map(drop),
+            StateMachine::Arn(arn) => {
+                let request = step_functions.describe_state_machine().state_machine_arn(arn);
+                let described = request.included_data(IncludedData::MetadataOnly).send().await;
+                described.map(drop).map_err(|error| TriggerError::search(&error))
+            }
+        }
     }
 
     /// The ARN. The lock is held during the search, so that events side by side share one.

@@ -7,6 +7,7 @@ use aws_sdk_sfn::{
     config::Region,
     operation::{
         describe_execution::DescribeExecutionError,
+        describe_state_machine::DescribeStateMachineError,
         start_execution::{StartExecutionError, StartExecutionOutput},
     },
     primitives::DateTime,
@@ -37,6 +38,60 @@ async fn the_payload_becomes_the_input_and_the_workflow_id_the_name() {
     let expected = json!({ "statusCode": 200, "body": "\"Step Function Triggered!\"" });
     assert_eq!(serde_json::to_value(answer).expect("JSON"), expected);
     assert_eq!(start.num_calls(), 1);
+}
+
+#[tokio::test]
+async fn what_init_finds_is_found_for_every_event() {
+    let (list, start) = (page(None, &["orchestration-dev"], None), started(ID, PAYLOAD));
+    let trigger = trigger(&[&list, &start]);
+    trigger.connect().await;
+    assert_eq!(list.num_calls(), 1);
+    trigger.handle(event(ACCEPTED)).await.expect("started");
+    assert_eq!((list.num_calls(), start.num_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_init_does_not_find_is_looked_for_again() {
+    let (nothing, list) = (page(None, &["another"], None), page(None, &["orchestration-dev"], None));
+    let start = started(ID, PAYLOAD);
+    let trigger = trigger(&[&nothing, &list, &start]);
+    trigger.connect().await;
+    trigger.handle(event(ACCEPTED)).await.expect("started");
+    assert_eq!((nothing.num_calls(), list.num_calls(), start.num_calls()), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn init_looks_at_a_known_state_machine_and_lists_none() {
+    let look = mock!(Client::describe_state_machine)
+        .match_requests(|request| request.state_machine_arn() == Some(&arn("orchestration-dev")))
+        .then_error(|| {
+            let gone = StateMachineDoesNotExist::builder().build();
+            DescribeStateMachineError::StateMachineDoesNotExist(gone)
+        });
+    let start = started(ID, PAYLOAD);
+    let client = mock_client!(aws_sdk_sfn, RuleMode::Sequential, &[&look, &start]);
+    let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")), None);
+    trigger.connect().await;
+    trigger.handle(event(ACCEPTED)).await.expect("started");
+    assert_eq!((look.num_calls(), start.num_calls()), (1, 1));
+}
+
+#[tokio::test]
+async fn init_waits_no_longer_than_a_second_for_an_aws_that_hangs() {
+    // It takes connections, and nothing more.
+    let hangs = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let config = Config::builder()
+        .behavior_version_latest()
+        .region(Region::new("us-east-1"))
+        .with_test_defaults()
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(format!("http://{}", hangs.local_addr().expect("an address")))
+        .build();
+    let machine = StateMachine::Named("orchestration-dev".to_owned());
+    let begin = SystemTime::now();
+    Trigger::new(Client::from_conf(config), machine, None).connect().await;
+    let took = begin.elapsed().expect("a time");
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
 }
 
 #[tokio::test]

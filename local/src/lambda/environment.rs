@@ -32,7 +32,7 @@ use tokio::{
 const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ends its process and its Runtime API when dropped.
-pub(super) struct Environment {
+pub(crate) struct Environment {
     arn: String,
     timeout: Duration,
     child: Child,
@@ -57,7 +57,7 @@ enum Call {
 }
 
 impl Environment {
-    pub(super) async fn start(
+    pub(crate) async fn start(
         function: &Function,
         binary: &std::path::Path,
         surroundings: &BTreeMap<String, String>,
@@ -97,18 +97,23 @@ impl Environment {
         Ok(Self { arn, timeout, child, server, events, calls, is_ready: false, is_given_up: false, last_line })
     }
 
+    /// The process's id, as long as it runs.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     /// Whether the process can take another event.
-    pub(super) fn is_alive(&mut self) -> bool {
+    pub(crate) fn is_alive(&mut self) -> bool {
         !self.is_given_up && matches!(self.child.try_wait(), Ok(None))
     }
 
     /// The last line that the process wrote.
-    pub(super) fn last_line(&self) -> Option<String> {
+    pub(crate) fn last_line(&self) -> Option<String> {
         self.last_line.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the function has asked for an event.
-    pub(super) async fn ready(&mut self) -> Result<(), String> {
+    pub(crate) async fn ready(&mut self) -> Result<(), String> {
         if self.is_ready {
             return Ok(());
         }
@@ -138,7 +143,7 @@ impl Environment {
     }
 
     /// Hands one event to the function and waits for its end, at most for the function's timeout.
-    pub(super) async fn invoke(&mut self, invocation: &Invocation) -> Outcome {
+    pub(crate) async fn invoke(&mut self, invocation: &Invocation) -> Outcome {
         let request_id = &invocation.request_id;
         if let Err(reason) = self.ready().await {
             return Outcome::failure("Runtime.ExitError", &format!("RequestId: {request_id} Error: {reason}"));

@@ -50,8 +50,13 @@ impl Response {
 
 /// The routes in front of these AWS services.
 pub(crate) fn routes(lambda: aws_sdk_lambda::Client, step_functions: aws_sdk_sfn::Client) -> axum::Router {
+    router(api(lambda, step_functions))
+}
+
+/// The API of the environment `dev` with these AWS services.
+pub(crate) fn api(lambda: aws_sdk_lambda::Client, step_functions: aws_sdk_sfn::Client) -> Api {
     let environment = Environment::read(|_| Some("dev".to_owned())).expect("a name");
-    router(Api::new(lambda, step_functions, &environment))
+    Api::new(lambda, step_functions, &environment)
 }
 
 /// The routes in front of mocks that answer in this order.

@@ -1,0 +1,10 @@
+//! The function that does nothing, on one thread as those of the suite: what nobody can be faster than.
+
+use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
+use serde_json::Value;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing::init_default_subscriber();
+    run(service_fn(async |_: LambdaEvent<Value>| Ok::<(), Error>(()))).await
+}

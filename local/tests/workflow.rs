@@ -152,6 +152,9 @@ async fn the_second_event_of_a_trigger_costs_one_call() {
         let local::lambda::Outcome::Answer(body) = outcome else { panic!("{outcome:?}") };
         assert_eq!(json(std::str::from_utf8(&body).expect("text")), answer);
     };
+    // Of init, whose search led nowhere: the proxy knew no Step Functions then.
+    let init = proxy.calls();
+    assert!(!init.is_empty() && init.iter().all(|call| call == "ListStateMachines"), "{init:?}");
     invoke().await;
     let first = proxy.calls();
     assert_eq!(first.iter().filter(|call| *call == "ListStateMachines").count(), 3, "{first:?}");

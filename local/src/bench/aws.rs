@@ -37,13 +37,15 @@ impl Aws {
     pub(super) async fn start(folder: &Path) -> Result<Self, Error> {
         let (authority, config) = certificates().map_err(|error| Error::Bench(error.to_string()))?;
         let of_the_machine = openssl_probe::probe().cert_file.and_then(|file| fs::read_to_string(file).ok());
-        let certificates = folder.join("certificates.pem");
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        listener.set_nonblocking(true)?;
+        let port = listener.local_addr()?.port();
+        let url = format!("https://localhost:{port}");
+        // A file of its own for each server: another run has another authority.
+        let certificates = folder.join(format!("certificates-{port}.pem"));
         fs::create_dir_all(folder)?;
         fs::write(&certificates, of_the_machine.unwrap_or_default() + &authority)
             .map_err(|error| Error::Unwritable(certificates.clone(), error))?;
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        listener.set_nonblocking(true)?;
-        let url = format!("https://localhost:{}", listener.local_addr()?.port());
         let routes = Router::new().fallback(answer).into_make_service();
         // Without a delay, as servers of AWS answer.
         let tls = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config))).acceptor(NoDelayAcceptor::new());
@@ -69,6 +71,8 @@ impl Aws {
 impl Drop for Aws {
     fn drop(&mut self) {
         self.server.abort();
+        // Where it stays, nobody trusts it.
+        let _ = fs::remove_file(&self.certificates);
     }
 }
 

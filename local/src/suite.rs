@@ -175,7 +175,7 @@ async fn build(project: &Path, functions: &[Function], progress: Progress) -> Re
 }
 
 /// What Lambda gives every function beside its own variables: where AWS is, and credentials for it.
-fn surroundings(aws: &str, lambda: &str) -> BTreeMap<String, String> {
+pub(crate) fn surroundings(aws: &str, lambda: &str) -> BTreeMap<String, String> {
     let mut variables = BTreeMap::from([
         ("AWS_ACCESS_KEY_ID".to_owned(), "local".to_owned()),
         ("AWS_SECRET_ACCESS_KEY".to_owned(), "local".to_owned()),

@@ -1,7 +1,7 @@
 //! What stands in for AWS and for the endpoint that Task2 delivers to: one server, with TLS of an authority that is made
 //! for the run, that answers every call at once and the same.
 
-use crate::{ACCOUNT, Error, REGION};
+use crate::{ACCOUNT, Error, REGION, suite};
 use axum::{
     Router,
     extract::Request,
@@ -55,16 +55,9 @@ impl Aws {
 
     /// The variables that lead a function here.
     pub(super) fn surroundings(&self) -> BTreeMap<String, String> {
-        let certificates = self.certificates.display().to_string();
-        [
-            ("AWS_ACCESS_KEY_ID", "local"),
-            ("AWS_SECRET_ACCESS_KEY", "local"),
-            ("AWS_SESSION_TOKEN", "local"),
-            ("AWS_ENDPOINT_URL", &self.url),
-            ("SSL_CERT_FILE", &certificates),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into()
+        let mut variables = suite::surroundings(&self.url, &self.url);
+        variables.insert("SSL_CERT_FILE".to_owned(), self.certificates.display().to_string());
+        variables
     }
 }
 

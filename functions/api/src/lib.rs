@@ -23,7 +23,7 @@ use axum::{
 use error::ApiError;
 use lambda_http::{Adapter, Body, LambdaEvent, Request, RequestExt, Service, service_fn};
 use serde_json::value::RawValue;
-use shared::{WorkflowId, aws, deadline::before_deadline, settings::Environment, telemetry};
+use shared::{WorkflowId, deadline::before_deadline, https, settings::Environment, telemetry};
 use std::{convert::Infallible, sync::Arc};
 use tower::ServiceExt;
 use tracing::{Instrument, Span, error};
@@ -62,7 +62,7 @@ impl Api {
     /// (<https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html>).
     pub async fn connect(&self) {
         let invoke = self.lambda.invoke().function_name(&self.trigger_function);
-        aws::connect(invoke.invocation_type(InvocationType::DryRun).send()).await;
+        https::during_init(invoke.invocation_type(InvocationType::DryRun).send()).await;
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     telemetry::run(async {
         let environment = Environment::read(settings::from_process)?;
-        let config = aws::config().await;
+        let config = aws::config().await?;
         let lambda = aws_sdk_lambda::Client::new(&config);
         let step_functions = aws_sdk_sfn::Client::new(&config);
         let api = Api::new(lambda, step_functions, &environment);

@@ -1,6 +1,9 @@
 //! The configuration of every AWS client in the suite.
 
-use crate::settings;
+use crate::{
+    https::Connector,
+    settings::{self, SettingError},
+};
 use aws_config::{
     BehaviorVersion, SdkConfig,
     environment::{EnvironmentVariableCredentialsProvider, region::EnvironmentVariableRegionProvider},
@@ -10,18 +13,22 @@ use aws_config::{
     timeout::TimeoutConfig,
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
-use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
+use aws_smithy_runtime_api::client::{
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+    orchestrator::{HttpRequest, HttpResponse},
+    result::ConnectorError,
+};
+use aws_smithy_types::body::SdkBody;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
+use hyper_util::client::legacy::Client;
 use std::time::Duration;
-use tokio::time::timeout;
-use tracing::warn;
 
 /// How long one AWS call may take, all its attempts included. Each function's `Timeout` in the template is longer,
 /// so that a call that hangs ends as an error of ours and not as a killed process.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// How long init waits for AWS. An AWS that is unwell for longer costs the first event what init would have saved it.
-const CONNECT_DURING_INIT: Duration = Duration::from_secs(1);
+/// How long one attempt waits for a connection to be there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Credentials and region as Lambda gives them: in variables
 /// (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>), as are endpoints where they are not
@@ -30,15 +37,17 @@ const CONNECT_DURING_INIT: Duration = Duration::from_secs(1);
 ///
 /// The SDK's default chain would look at profiles, containers and STS too. None of them is there on Lambda, and the
 /// code for them is a seventh of a function's size and of its start.
-pub async fn config() -> SdkConfig {
+///
+/// # Errors
+/// There are no certificates to trust: [`Connector::new`] says when.
+pub async fn config() -> Result<SdkConfig, SettingError> {
     let timeouts = TimeoutConfig::builder()
-        .connect_timeout(Duration::from_secs(1))
         .operation_attempt_timeout(Duration::from_millis(2_500))
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let http_client =
-        aws_smithy_http_client::Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
-    SdkConfig::builder()
+    let http = Connector::new(settings::from_process, CONNECT_TIMEOUT)?.client();
+    let http = SharedHttpConnector::new(Http(http));
+    Ok(SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(EnvironmentVariableRegionProvider::new().region().await)
         .credentials_provider(SharedCredentialsProvider::new(EnvironmentVariableCredentialsProvider::new()))
@@ -46,10 +55,27 @@ pub async fn config() -> SdkConfig {
         .service_config(Endpoints)
         .use_fips(is_true("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_true("AWS_USE_DUALSTACK_ENDPOINT"))
-        .http_client(http_client)
+        .http_client(http_client_fn(move |_, _| http.clone()))
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts)
-        .build()
+        .build())
+}
+
+/// The suite's HTTP client, as the SDK calls it.
+#[derive(Debug)]
+struct Http(Client<Connector, SdkBody>);
+
+impl HttpConnector for Http {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let http = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            // The SDK tries again after what it knows as I/O, and each of the suite's calls may be made twice.
+            let response = http.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
+            HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
+                .map_err(|error| ConnectorError::other(error.into(), None))
+        })
+    }
 }
 
 fn is_true(variable: &str) -> bool {
@@ -65,16 +91,5 @@ impl LoadServiceConfig for Endpoints {
     fn load_config(&self, key: ServiceConfigKey<'_>) -> Option<String> {
         let service = key.service_id().to_uppercase().replace(' ', "_");
         settings::from_process(&format!("{}_{service}", key.env())).or_else(|| settings::from_process(key.env()))
-    }
-}
-
-/// Waits a moment for `call`, made during init so that the first event finds a connection open and all that the SDK sets
-/// up at its first call: init has a whole core, an event less than a tenth of one.
-///
-/// Whatever comes of it, the function starts: each event makes its calls itself.
-pub async fn connect<T, E>(call: impl Future<Output = Result<T, E>>) {
-    // On the heap: the SDK nests futures deeper than the compiler lays out in one.
-    if !matches!(timeout(CONNECT_DURING_INIT, Box::pin(call)).await, Ok(Ok(_))) {
-        warn!("init did not get what it asked AWS for: the first event asks again");
     }
 }

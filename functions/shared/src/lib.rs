@@ -9,6 +9,8 @@
 pub mod aws;
 pub mod deadline;
 pub mod event;
+#[cfg(feature = "https")]
+pub mod https;
 pub mod metrics;
 pub mod payload;
 pub mod settings;

@@ -99,6 +99,13 @@ impl Delivery {
         Ok(Self { sink })
     }
 
+    /// Opens the connection to the sink, so that the first event does not wait for it.
+    pub async fn connect(&self) {
+        if let Some(sink) = &self.sink {
+            sink.connect().await;
+        }
+    }
+
     /// Delivers the event, or passes it on where there is no sink.
     ///
     /// # Errors

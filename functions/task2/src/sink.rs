@@ -1,16 +1,24 @@
 use crate::DeliveryError;
 use base64::{Engine, prelude::BASE64_STANDARD};
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request, Response, StatusCode, Uri,
+    body::{Bytes, Incoming},
+    header,
+};
+use hyper_util::client::legacy::{Client, Error};
 use jiff::Timestamp;
-use reqwest::{Client, Response, StatusCode, Url, header, redirect};
 use serde_json::value::RawValue;
 use shared::{
     WorkflowId,
+    https::{self, Connector},
     settings::{SINK_URL, SettingError, WEBHOOK_SECRET},
 };
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
+use tokio::time::{Instant, timeout_at};
 
-/// How long the sink may take to accept a connection.
+/// How long a connection may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long a delivery may take in all. The function's `Timeout` in the template is longer.
@@ -23,34 +31,37 @@ const MAX_ANSWER_BYTES: usize = 64 * 1_024;
 /// (<https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>).
 const SECRET_BYTES: RangeInclusive<usize> = 24..=64;
 
+const USER_AGENT: &str = concat!("async-workflows/", env!("CARGO_PKG_VERSION"));
+
 /// The operator's endpoint.
 pub(crate) struct Sink {
-    url: Url,
+    url: Uri,
     host: String,
     webhook: Webhook,
-    http: Client,
+    connector: Connector,
+    http: Client<Connector, Full<Bytes>>,
 }
 
 impl Sink {
     pub(crate) fn read(url: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, SettingError> {
         let rule = "a URL with https, or with http and a loopback host: https://example.com/events";
         let malformed = SettingError::Malformed { name: SINK_URL, rule };
-        let url = Url::parse(url).ok().filter(is_allowed).ok_or_else(|| malformed.clone())?;
-        let host = url.host_str().ok_or(malformed)?;
-        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let url = url.parse::<Uri>().ok().filter(|parsed| url.is_ascii() && is_allowed(parsed));
+        let url = url.ok_or_else(|| malformed.clone())?;
+        let host = url.host().ok_or(malformed)?.to_ascii_lowercase();
+        let port = url.port_u16().filter(|port| !matches!((url.scheme_str(), port), (Some("https"), 443) | (_, 80)));
+        let host = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
         let secret = variable(WEBHOOK_SECRET).filter(|secret| !secret.is_empty());
         let webhook = webhook(&secret.ok_or(SettingError::Missing(WEBHOOK_SECRET))?)?;
-        // A second call finds it installed, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(TOTAL_TIMEOUT)
-            .redirect(redirect::Policy::none())
-            .user_agent(concat!("async-workflows/", env!("CARGO_PKG_VERSION")));
-        // It fails where there are no root certificates that can be read.
-        let rule = "a file of certificates, or not set where the system has its own";
-        let http = http.build().map_err(|_| SettingError::Malformed { name: "SSL_CERT_FILE", rule })?;
-        Ok(Self { url, host, webhook, http })
+        let connector = Connector::new(variable, CONNECT_TIMEOUT)?;
+        Ok(Self { url, host, webhook, http: connector.client(), connector })
+    }
+
+    /// Opens the connection that the first delivery needs. Not to this machine, where it takes no time.
+    pub(crate) async fn connect(&self) {
+        if self.url.scheme_str() == Some("https") {
+            https::during_init(self.connector.open_ahead(self.url.clone())).await;
+        }
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -65,17 +76,23 @@ impl Sink {
         let signature = self.webhook.sign(&id, timestamp, body.as_bytes());
         // It fails on what is not UTF-8 alone.
         let signature = signature.map_err(|error| unavailable(format!("was not asked: {error}")))?;
-        let request = self
-            .http
-            .post(self.url.clone())
+        let request = Request::post(&self.url)
+            .header(header::USER_AGENT, USER_AGENT)
             .header(header::CONTENT_TYPE, "application/cloudevents+json")
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
             .header(HEADER_WEBHOOK_SIGNATURE, signature)
-            .body(body);
-        let answer = request.send().await.map_err(|error| unavailable(reason(&error).to_owned()))?;
+            .body(Full::from(body));
+        // It fails on a header that is none.
+        let request = request.map_err(|error| unavailable(format!("was not asked: {error}")))?;
+        let deadline = Instant::now() + TOTAL_TIMEOUT;
+        let answer = match timeout_at(deadline, self.http.request(request)).await {
+            Ok(answer) => answer.map_err(|error| unavailable(reason(&error).to_owned()))?,
+            Err(_) => return Err(unavailable("did not answer in time".to_owned())),
+        };
         let status = answer.status();
-        drain(answer).await;
+        // What it fails on changes nothing: the status has told all.
+        let _ = timeout_at(deadline, drain(answer)).await;
         match status {
             _ if status.is_success() => Ok(status.as_u16()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
@@ -94,13 +111,16 @@ impl fmt::Debug for Sink {
     }
 }
 
-fn is_allowed(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => true,
-        "http" => url.host_str().is_some_and(|host| {
-            let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-            host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-        }),
+fn is_allowed(url: &Uri) -> bool {
+    let is_loopback = |host: &str| {
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+    };
+    // A user in a URL would be sent by nobody.
+    let has_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
+    match (url.scheme_str(), url.host()) {
+        (Some("https"), Some(host)) => !host.is_empty() && !has_user,
+        (Some("http"), Some(host)) => is_loopback(host) && !has_user,
         _ => false,
     }
 }
@@ -112,22 +132,16 @@ fn webhook(secret: &str) -> Result<Webhook, SettingError> {
     key.and_then(|key| Webhook::from_bytes(key).ok()).ok_or(SettingError::Malformed { name: WEBHOOK_SECRET, rule })
 }
 
-/// What kept an answer away. The error's own words have the whole URL.
-fn reason(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        "did not answer in time"
-    } else if error.is_connect() {
-        "cannot be reached"
-    } else {
-        "broke the connection off"
-    }
+/// What kept an answer away. The error's own words can have the whole URL.
+fn reason(error: &Error) -> &'static str {
+    if error.is_connect() { "cannot be reached" } else { "broke the connection off" }
 }
 
-/// Reads the answer's body, up to a bound. What fails here changes nothing: the status has told all.
-async fn drain(mut answer: Response) {
+/// Reads the answer's body, up to a bound.
+async fn drain(mut answer: Response<Incoming>) {
     let mut bytes = 0;
-    while let Ok(Some(chunk)) = answer.chunk().await {
-        bytes += chunk.len();
+    while let Some(Ok(frame)) = answer.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
         if bytes > MAX_ANSWER_BYTES {
             return;
         }

@@ -161,6 +161,10 @@ fn a_sink_is_https_or_on_this_machine_and_has_a_secret() {
         "example.com",
         "https://",
         "http://10.0.0.1/",
+        "https://:443/",
+        "https://user:hunter2@example.com/",
+        "https://example.com/ü",
+        " https://example.com/",
     ] {
         let error = delivery(url, Some(SECRET)).expect_err(url);
         assert!(error.to_string().contains("SINK_URL is malformed"), "{error}");

@@ -14,7 +14,7 @@ use lambda_runtime::{Context, LambdaEvent};
 use on_failure::Message;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use shared::{aws, deadline::before_deadline, event::TriggerEvent, metrics::Metric, telemetry};
+use shared::{deadline::before_deadline, event::TriggerEvent, https, metrics::Metric, telemetry};
 use state_machine::Found;
 use std::borrow::Cow;
 use tracing::{Instrument, error_span, info};
@@ -74,7 +74,7 @@ impl Trigger {
 
     /// Finds the state machine, and so opens the connection that every event needs.
     pub async fn connect(&self) {
-        aws::connect(self.state_machine.look(&self.step_functions)).await;
+        https::during_init(self.state_machine.look(&self.step_functions)).await;
     }
 
     /// Starts the workflow that `event` asks for, or those of a batch of the on-failure queue.

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     telemetry::run(async {
         let state_machine = StateMachine::read(settings::from_process)?;
         let on_failure_queue = settings::on_failure_queue_arn(settings::from_process)?;
-        let step_functions = aws_sdk_sfn::Client::new(&aws::config().await);
+        let step_functions = aws_sdk_sfn::Client::new(&aws::config().await?);
         let trigger = Arc::new(Trigger::new(step_functions, state_machine, on_failure_queue));
         trigger.connect().await;
         run_concurrent(service_fn(move |event| {

@@ -32,11 +32,9 @@ pub(super) struct Aws {
 }
 
 impl Aws {
-    /// Starts the server. The certificates that are to be trusted go into `folder`: those of the machine, which a
-    /// function has to read as well, and the authority's.
+    /// Starts the server. The certificate that is to be trusted goes into `folder`.
     pub(super) async fn start(folder: &Path) -> Result<Self, Error> {
         let (authority, config) = certificates().map_err(|error| Error::Bench(error.to_string()))?;
-        let of_the_machine = openssl_probe::probe().cert_file.and_then(|file| fs::read_to_string(file).ok());
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         listener.set_nonblocking(true)?;
         let port = listener.local_addr()?.port();
@@ -44,8 +42,7 @@ impl Aws {
         // A file of its own for each server: another run has another authority.
         let certificates = folder.join(format!("certificates-{port}.pem"));
         fs::create_dir_all(folder)?;
-        fs::write(&certificates, of_the_machine.unwrap_or_default() + &authority)
-            .map_err(|error| Error::Unwritable(certificates.clone(), error))?;
+        fs::write(&certificates, authority).map_err(|error| Error::Unwritable(certificates.clone(), error))?;
         let routes = Router::new().fallback(answer).into_make_service();
         // Without a delay, as servers of AWS answer.
         let tls = RustlsAcceptor::new(RustlsConfig::from_config(Arc::new(config))).acceptor(NoDelayAcceptor::new());

@@ -1,6 +1,6 @@
 //! `POST /trigger-workflow`
 
-use crate::{Api, ApiError, arn::FunctionArn, idempotency_key::KeyedId, workflows};
+use crate::{Api, ApiError, arn::FunctionArn, cache, idempotency_key::KeyedId, workflows};
 use aws_sdk_lambda::{primitives::Blob, types::InvocationType};
 use axum::{
     Json,
@@ -11,7 +11,7 @@ use axum::{
 };
 use lambda_http::RequestExt;
 use mime::Mime;
-use quick_cache::sync::Cache;
+use quick_cache::{UnitWeighter, sync::Cache};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use shared::{WorkflowId, event::TriggerEvent, metrics::Metric, payload, telemetry};
@@ -100,7 +100,7 @@ struct Key {
 
 impl Default for Keys {
     fn default() -> Self {
-        Self(Cache::new(4_096))
+        Self(cache(4_096, 4_096, UnitWeighter))
     }
 }
 

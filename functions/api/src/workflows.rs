@@ -5,7 +5,7 @@ pub(crate) mod redrive;
 pub(crate) mod steps;
 pub(crate) mod stop;
 
-use crate::{Api, ApiError, arn::FunctionArn};
+use crate::{Api, ApiError, arn::FunctionArn, cache};
 use aws_sdk_sfn::{
     operation::describe_execution::{DescribeExecutionError, DescribeExecutionOutput},
     primitives::{DateTime, DateTimeFormat},
@@ -109,7 +109,7 @@ impl Weighter<WorkflowId, Workflow> for Bytes {
 impl Default for Succeeded {
     fn default() -> Self {
         // 8 MiB: a small part of the function's memory, and room for thousands of small outputs.
-        Self(Cache::with_weighter(1_024, 8 << 20, Bytes))
+        Self(cache(1_024, 8 << 20, Bytes))
     }
 }
 

@@ -13,7 +13,8 @@ use aws_sdk_sfn::{
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use serde_json::json;
-use shared::{WorkflowId, payload::MAX_BYTES};
+use shared::{WorkflowId, aws, https::Connector, payload::MAX_BYTES};
+use std::time::Duration;
 use support::{api, call, keyed, mocked, post, routes, send};
 
 fn invoked(payload: &'static str) -> Rule {
@@ -123,10 +124,11 @@ async fn failures_of_lambda_have_answers_of_their_own() {
 
 #[tokio::test]
 async fn a_lambda_that_cannot_be_reached_is_unavailable() {
+    let connector = Connector::new(|_| None, Duration::from_secs(1)).expect("certificates");
     let nobody_listens = aws_sdk_lambda::Config::builder()
         .behavior_version_latest()
         .endpoint_url("http://127.0.0.1:1")
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(aws::http_client(&connector))
         .region(Region::from_static("us-east-1"))
         .retry_config(RetryConfig::disabled())
         .with_test_defaults()

@@ -14,13 +14,17 @@ use aws_config::{
 };
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_smithy_runtime_api::client::{
-    http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn},
+    connection::{CaptureSmithyConnection, ConnectionMetadata},
+    http::{HttpConnector, HttpConnectorFuture, SharedHttpClient, SharedHttpConnector, http_client_fn},
     orchestrator::{HttpRequest, HttpResponse},
     result::ConnectorError,
 };
 use aws_smithy_types::body::SdkBody;
 use aws_types::service_config::{LoadServiceConfig, ServiceConfigKey};
-use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::{
+    Client,
+    connect::{CaptureConnection, capture_connection},
+};
 use std::time::Duration;
 
 /// How long one AWS call may take, all its attempts included. Each function's `Timeout` in the template is longer,
@@ -45,8 +49,7 @@ pub async fn config() -> Result<SdkConfig, SettingError> {
         .operation_attempt_timeout(Duration::from_millis(2_500))
         .operation_timeout(OPERATION_TIMEOUT)
         .build();
-    let http = Connector::new(settings::from_process, CONNECT_TIMEOUT)?.client();
-    let http = SharedHttpConnector::new(Http(http));
+    let http = http_client(&Connector::new(settings::from_process, CONNECT_TIMEOUT)?);
     Ok(SdkConfig::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(EnvironmentVariableRegionProvider::new().region().await)
@@ -55,13 +58,19 @@ pub async fn config() -> Result<SdkConfig, SettingError> {
         .service_config(Endpoints)
         .use_fips(is_true("AWS_USE_FIPS_ENDPOINT"))
         .use_dual_stack(is_true("AWS_USE_DUALSTACK_ENDPOINT"))
-        .http_client(http_client_fn(move |_, _| http.clone()))
+        .http_client(http)
         .retry_config(RetryConfig::standard().with_max_attempts(3))
         .timeout_config(timeouts)
         .build())
 }
 
-/// The suite's HTTP client, as the SDK calls it.
+/// The suite's HTTP client, as the SDK takes it.
+#[must_use]
+pub fn http_client(connector: &Connector) -> SharedHttpClient {
+    let http = SharedHttpConnector::new(Http(connector.client()));
+    http_client_fn(move |_, _| http.clone())
+}
+
 #[derive(Debug)]
 struct Http(Client<Connector, SdkBody>);
 
@@ -69,13 +78,30 @@ impl HttpConnector for Http {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let http = self.0.clone();
         HttpConnectorFuture::new(async move {
-            let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let mut request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
+            let connection = capture_connection(&mut request);
+            if let Some(asked) = request.extensions().get::<CaptureSmithyConnection>() {
+                asked.set_connection_retriever(move || told(&connection));
+            }
             // The SDK tries again after what it knows as I/O, and each of the suite's calls may be made twice.
             let response = http.request(request).await.map_err(|error| ConnectorError::io(error.into()))?;
             HttpResponse::try_from(response.map(SdkBody::from_body_1_x))
                 .map_err(|error| ConnectorError::other(error.into(), None))
         })
     }
+}
+
+/// What the SDK wants to know of a request's connection: how to have it closed, so that the next attempt after an
+/// answer that only one machine may give reaches another.
+fn told(connection: &CaptureConnection) -> Option<ConnectionMetadata> {
+    connection.connection_metadata().as_ref()?;
+    let connection = connection.clone();
+    let poison = move || {
+        if let Some(connection) = connection.connection_metadata().as_ref() {
+            connection.poison();
+        }
+    };
+    Some(ConnectionMetadata::builder().proxied(false).poison_fn(poison).build())
 }
 
 fn is_true(variable: &str) -> bool {

@@ -12,7 +12,10 @@ use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_native_certs::load_certs_from_paths;
 use std::{
     env,
-    path::Path,
+    error::Error,
+    fmt::Display,
+    io,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -22,7 +25,7 @@ use tower_service::Service;
 use tracing::warn;
 
 /// Whatever keeps a connection from being opened.
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// How long init waits for others. Those that are unwell for longer cost the first event what init would have saved it.
 const DURING_INIT: Duration = Duration::from_secs(1);
@@ -48,23 +51,15 @@ impl Connector {
     /// they were when the function was built: Lambda's system has the same, in a file that takes a cold start 0.9 ms.
     ///
     /// # Errors
-    /// One of the two variables is set, and no certificate is there.
+    /// One of the two variables is set, and no certificate is where it leads.
     pub fn new(variable: impl Fn(&str) -> Option<String>, within: Duration) -> Result<Self, SettingError> {
-        let [file, folders] =
-            ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| variable(name).filter(|path| !path.is_empty()));
-        let roots = if file.is_none() && folders.is_none() {
-            webpki_roots::TLS_SERVER_ROOTS.iter().cloned().collect()
-        } else {
-            certificates(file.as_deref(), folders.as_deref())
-        };
-        if roots.is_empty() {
-            let rule = "a file of certificates in PEM, or not set: Mozilla's are trusted then";
-            return Err(SettingError::Malformed { name: "SSL_CERT_FILE", rule });
-        }
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let https = HttpsConnectorBuilder::new().with_tls_config(trusting(roots)).https_or_http().enable_http1();
+        // Divided among the addresses of a name, so that there is time for another where one is silent.
+        tcp.set_connect_timeout(Some(within));
+        let https =
+            HttpsConnectorBuilder::new().with_tls_config(trusting(roots(variable)?)).https_or_http().enable_http1();
         Ok(Self { https: https.wrap_connector(tcp), within, ahead: Arc::default() })
     }
 
@@ -119,15 +114,25 @@ fn is_open(connection: &Connection) -> bool {
     !matches!(tcp.ready(Interest::READABLE).now_or_never(), Some(Ok(ready)) if ready.is_read_closed())
 }
 
-fn certificates(file: Option<&str>, folders: Option<&str>) -> RootCertStore {
-    let in_file = file.map(|file| load_certs_from_paths(Some(Path::new(file)), None));
-    let folders = folders.into_iter().flat_map(env::split_paths);
-    let in_folders = folders.map(|folder| load_certs_from_paths(None, Some(&folder)));
+fn roots(variable: impl Fn(&str) -> Option<String>) -> Result<RootCertStore, SettingError> {
+    let path = |name| variable(name).filter(|path| !path.is_empty());
+    let in_file = |path: &str| load_certs_from_paths(Some(Path::new(path)), None).certs;
+    let in_folder = |path: PathBuf| load_certs_from_paths(None, Some(&path)).certs;
+    let file = path("SSL_CERT_FILE").map(|path| in_file(&path));
+    let folders = path("SSL_CERT_DIR").map(|paths| env::split_paths(&paths).flat_map(in_folder).collect());
     let mut roots = RootCertStore::empty();
-    for found in in_file.into_iter().chain(in_folders) {
-        roots.add_parsable_certificates(found.certs);
+    for (name, rule, certificates) in [
+        ("SSL_CERT_FILE", "a file of certificates in PEM, or not set", file),
+        ("SSL_CERT_DIR", "a folder of files of certificates in PEM, or not set", folders),
+    ] {
+        if certificates.is_some_and(|certificates| roots.add_parsable_certificates(certificates).0 == 0) {
+            return Err(SettingError::Malformed { name, rule });
+        }
     }
-    roots
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    Ok(roots)
 }
 
 fn trusting(roots: RootCertStore) -> ClientConfig {
@@ -139,15 +144,27 @@ fn trusting(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
+/// Whether it was TLS that kept a connection from being opened: a certificate that is not trusted, above all.
+#[must_use]
+pub fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
+    // An io::Error has what it was made of not for its source.
+    let inner =
+        error.downcast_ref::<io::Error>().and_then(io::Error::get_ref).map(|inner| inner as &(dyn Error + 'static));
+    error.is::<rustls::Error>() || inner.or_else(|| error.source()).is_some_and(is_of_tls)
+}
+
 /// Waits a moment for `call`, made during init so that the first event finds a connection open, and what is set up at a
 /// first call: init has a whole core, an event less than a tenth of one.
 ///
-/// Whatever comes of it, the function starts: each event makes its calls itself.
-pub async fn during_init<T, E>(call: impl Future<Output = Result<T, E>>) {
+/// Whatever comes of it, the function starts: each event makes its calls itself. The log has the error, as it displays.
+pub async fn during_init<T, E: Display>(call: impl Future<Output = Result<T, E>>) {
     // On the heap: the SDK nests futures deeper than the compiler lays out in one.
-    if !matches!(timeout(DURING_INIT, Box::pin(call)).await, Ok(Ok(_))) {
-        warn!("init did not get the answer or the connection that it asked for: the first event asks again");
-    }
+    let reason = match timeout(DURING_INIT, Box::pin(call)).await {
+        Ok(Ok(_)) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "it took longer than a second".to_owned(),
+    };
+    warn!(reason, "init did not get the answer or the connection that it asked for: the first event asks again");
 }
 
 #[cfg(test)]
@@ -156,12 +173,13 @@ mod tests {
 
     #[test]
     fn certificates_that_are_not_there_keep_a_function_from_starting() {
-        let nowhere = |name: &'static str| move |asked: &str| (asked == name).then(|| "/nowhere".to_owned());
         for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
-            let error = Connector::new(nowhere(name), Duration::from_secs(1)).expect_err(name);
-            assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
+            let nowhere = |asked: &str| (asked == name).then(|| "/nowhere".to_owned());
+            let error = Connector::new(nowhere, Duration::from_secs(1)).expect_err(name);
+            assert!(error.to_string().contains(name), "{error}");
         }
-        assert!(Connector::new(|_| None, Duration::from_secs(1)).is_ok());
-        assert!(Connector::new(|_| Some(String::new()), Duration::from_secs(1)).is_ok());
+        for nothing in [None, Some(String::new())] {
+            assert!(Connector::new(|_| nothing.clone(), Duration::from_secs(1)).is_ok());
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! One module, one thing: [`event`] is what the API hands to the trigger, [`step`] what the state machine hands to
 //! a task, [`payload`] what a caller may post, [`settings`] the only reader of the environment, [`telemetry`] the log
-//! and the way a function's process starts, [`metrics`] what is counted, [`deadline`] an invocation's end, [`aws`]
-//! (feature `aws`) the configuration of every AWS client.
+//! and the way a function's process starts, [`metrics`] what is counted, [`deadline`] an invocation's end, [`https`]
+//! (feature `https`) what others are called with, [`aws`] (feature `aws`) the configuration of every AWS client.
 
 #[cfg(feature = "aws")]
 pub mod aws;

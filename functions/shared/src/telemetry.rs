@@ -14,7 +14,8 @@ use tracing_subscriber::{
 /// An error ends the process with exit code 1, which Lambda reports as a failed init; the log says why.
 pub fn run(function: impl Future<Output = Result<(), Error>>) -> ExitCode {
     init();
-    // One thread: a function's environment handles one event at a time, and has less than a core to do it with.
+    // One thread: most environments handle one event at a time, with less than a core to do it. Those that are given
+    // several (AWS_LAMBDA_MAX_CONCURRENCY) wait for others' answers side by side.
     let outcome = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

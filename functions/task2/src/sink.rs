@@ -16,13 +16,16 @@ use shared::{
 };
 use standardwebhooks::{HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook};
 use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 
 /// How long a connection may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long a delivery may take in all. The function's `Timeout` in the template is longer.
-const TOTAL_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the sink may take to answer, a connection included. The function's `Timeout` in the template is longer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long its answer may take to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How much of an answer is read, so that its connection serves the next delivery. Nobody looks at it.
 const MAX_ANSWER_BYTES: usize = 64 * 1_024;
@@ -49,8 +52,10 @@ impl Sink {
         let url = url.parse::<Uri>().ok().filter(|parsed| url.is_ascii() && is_allowed(parsed));
         let url = url.ok_or_else(|| malformed.clone())?;
         let host = url.host().ok_or(malformed)?.to_ascii_lowercase();
-        let port = url.port_u16().filter(|port| !matches!((url.scheme_str(), port), (Some("https"), 443) | (_, 80)));
-        let host = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+        let host = match (url.scheme_str(), url.port_u16()) {
+            (_, None) | (Some("https"), Some(443)) | (Some("http"), Some(80)) => host,
+            (_, Some(port)) => format!("{host}:{port}"),
+        };
         let secret = variable(WEBHOOK_SECRET).filter(|secret| !secret.is_empty());
         let webhook = webhook(&secret.ok_or(SettingError::Missing(WEBHOOK_SECRET))?)?;
         let connector = Connector::new(variable, CONNECT_TIMEOUT)?;
@@ -78,6 +83,7 @@ impl Sink {
         let signature = signature.map_err(|error| unavailable(format!("was not asked: {error}")))?;
         let request = Request::post(&self.url)
             .header(header::USER_AGENT, USER_AGENT)
+            .header(header::ACCEPT, "*/*")
             .header(header::CONTENT_TYPE, "application/cloudevents+json")
             .header(HEADER_WEBHOOK_ID, id)
             .header(HEADER_WEBHOOK_TIMESTAMP, timestamp)
@@ -85,14 +91,13 @@ impl Sink {
             .body(Full::from(body));
         // It fails on a header that is none.
         let request = request.map_err(|error| unavailable(format!("was not asked: {error}")))?;
-        let deadline = Instant::now() + TOTAL_TIMEOUT;
-        let answer = match timeout_at(deadline, self.http.request(request)).await {
+        let answer = match timeout(ANSWER_TIMEOUT, self.http.request(request)).await {
             Ok(answer) => answer.map_err(|error| unavailable(reason(&error).to_owned()))?,
             Err(_) => return Err(unavailable("did not answer in time".to_owned())),
         };
         let status = answer.status();
         // What it fails on changes nothing: the status has told all.
-        let _ = timeout_at(deadline, drain(answer)).await;
+        let _ = timeout(DRAIN_TIMEOUT, drain(answer)).await;
         match status {
             _ if status.is_success() => Ok(status.as_u16()),
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => {
@@ -112,17 +117,14 @@ impl fmt::Debug for Sink {
 }
 
 fn is_allowed(url: &Uri) -> bool {
-    let is_loopback = |host: &str| {
-        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
-        host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
-    };
-    // A user in a URL would be sent by nobody.
-    let has_user = url.authority().is_some_and(|authority| authority.as_str().contains('@'));
-    match (url.scheme_str(), url.host()) {
-        (Some("https"), Some(host)) => !host.is_empty() && !has_user,
-        (Some("http"), Some(host)) => is_loopback(host) && !has_user,
-        _ => false,
-    }
+    let Some(authority) = url.authority() else { return false };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let is_loopback = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback());
+    // Nothing but a host and a port: a user would be sent by nobody, and what is no port would be taken for none.
+    let port = authority.port().map_or_else(String::new, |port| format!(":{port}"));
+    let is_plain = !host.is_empty() && authority.as_str() == format!("{host}{port}");
+    is_plain && (url.scheme_str() == Some("https") || url.scheme_str() == Some("http") && is_loopback)
 }
 
 fn webhook(secret: &str) -> Result<Webhook, SettingError> {
@@ -134,7 +136,11 @@ fn webhook(secret: &str) -> Result<Webhook, SettingError> {
 
 /// What kept an answer away. The error's own words can have the whole URL.
 fn reason(error: &Error) -> &'static str {
-    if error.is_connect() { "cannot be reached" } else { "broke the connection off" }
+    match (error.is_connect(), https::is_of_tls(error)) {
+        (true, true) => "has no certificate that is trusted: SSL_CERT_FILE can name its authority",
+        (true, false) => "cannot be reached",
+        (false, _) => "broke the connection off",
+    }
 }
 
 /// Reads the answer's body, up to a bound.

@@ -4,7 +4,7 @@ mod support;
 
 use aws_sdk_sfn::{
     Client, Config,
-    config::Region,
+    config::{Region, SharedHttpClient, retry::RetryConfig},
     operation::{
         describe_execution::DescribeExecutionError,
         describe_state_machine::DescribeStateMachineError,
@@ -18,12 +18,21 @@ use aws_sdk_sfn::{
 };
 use aws_smithy_mocks::{Rule, RuleMode, mock, mock_client};
 use serde_json::json;
+use shared::{aws, https::Connector};
 use std::{
+    io::{Read, Write},
     net::TcpListener,
+    sync::mpsc,
+    thread,
     time::{Duration, SystemTime},
 };
 use support::{ACCEPTED, ID, PAYLOAD, REQUEST_ID, arn, described, event, page, refused, started, taken, trigger};
 use trigger::{StateMachine, Trigger, TriggerError};
+
+/// The client that the function has.
+fn http_client() -> SharedHttpClient {
+    aws::http_client(&Connector::new(|_| None, Duration::from_secs(1)).expect("certificates"))
+}
 
 const DIRECT: &str = include_str!("../events/direct.json");
 
@@ -84,7 +93,7 @@ async fn init_waits_no_longer_than_a_second_for_an_aws_that_hangs() {
         .behavior_version_latest()
         .region(Region::new("us-east-1"))
         .with_test_defaults()
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(http_client())
         .endpoint_url(format!("http://{}", hangs.local_addr().expect("an address")))
         .build();
     let machine = StateMachine::Named("orchestration-dev".to_owned());
@@ -228,7 +237,7 @@ async fn what_takes_too_long_ends_before_the_deadline() {
     let config = Config::builder()
         .behavior_version_latest()
         .endpoint_url(format!("http://{}", takes_and_never_answers.local_addr().expect("an address")))
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .http_client(http_client())
         .region(Region::from_static("us-east-1"))
         .with_test_defaults();
     let trigger = Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")), None);
@@ -238,4 +247,52 @@ async fn what_takes_too_long_ends_before_the_deadline() {
     event.context.deadline = millis.try_into().expect("before the year 500 million");
     assert_eq!(trigger.handle(event).await, Err(TriggerError::TimedOut));
     assert!(SystemTime::now() < deadline);
+}
+
+/// Serves `answers`, one for each request, and tells over which connection each of them came.
+fn answering(answers: &'static [&str]) -> (String, mpsc::Receiver<usize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut answers = answers.iter();
+        for (number, connection) in listener.incoming().enumerate() {
+            let mut connection = connection.expect("a connection");
+            let mut request = [0; 8_192];
+            while connection.read(&mut request).is_ok_and(|bytes| bytes > 0) {
+                let Some(answer) = answers.next() else { return };
+                tell.send(number).expect("the test goes on");
+                if answer.is_empty() {
+                    break;
+                }
+                connection.write_all(answer.as_bytes()).expect("written");
+            }
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test]
+async fn what_a_sick_machine_of_awss_answers_is_asked_again_over_another_connection() {
+    const STARTED: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: 34\r\n\r\n\
+                           {\"executionArn\":\"a\",\"startDate\":1}";
+    const SICK: &str = "HTTP/1.1 500 Sick\r\ncontent-length: 2\r\n\r\n{}";
+    for (answers, connections) in [(&[SICK, STARTED], [0, 1]), (&["", STARTED], [0, 1]), (&[STARTED, STARTED], [0, 0])]
+    {
+        let (url, told) = answering(answers);
+        let config = Config::builder()
+            .behavior_version_latest()
+            .endpoint_url(url)
+            .http_client(http_client())
+            .region(Region::from_static("us-east-1"))
+            .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
+            .with_test_defaults();
+        let trigger =
+            Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")), None);
+        trigger.handle(event(ACCEPTED)).await.expect("started");
+        if connections == [0, 0] {
+            trigger.handle(event(ACCEPTED)).await.expect("started");
+        }
+        assert_eq!([told.recv(), told.recv()], connections.map(Ok), "{answers:?}");
+    }
 }

@@ -120,11 +120,11 @@ struct Start {
 }
 
 /// Builds the functions and measures them, each start of one followed by a start of the next, so that what the machine
-/// does beside it falls on all of them. `seen` is told of each round.
+/// does beside it falls on all of them. `seen` is told of each round, from 1.
 ///
 /// # Errors
 /// A function does not build, or fails on its event.
-pub async fn run(bench: &Bench, seen: impl Fn()) -> Result<Report, Error> {
+pub async fn run(bench: &Bench, seen: impl Fn(u64)) -> Result<Report, Error> {
     let folder = bench.project.join("target/local/bench");
     let aws = Aws::start(&folder).await?;
     let parameters = BTreeMap::from([("SinkUrl".to_owned(), aws.url.clone())]);
@@ -132,11 +132,11 @@ pub async fn run(bench: &Bench, seen: impl Fn()) -> Result<Report, Error> {
     let subjects = subjects(bench, template).await?;
     let surroundings = aws.surroundings();
     let mut starts: Vec<Vec<Start>> = subjects.iter().map(|_| vec![]).collect();
-    for _ in 0..bench.starts {
+    for round in 1..=bench.starts {
         for (subject, starts) in subjects.iter().zip(&mut starts) {
             starts.push(subject.start(&surroundings, bench.calls).await?);
         }
-        seen();
+        seen(round.into());
     }
     let mut functions = vec![];
     for (subject, starts) in subjects.iter().zip(&starts) {

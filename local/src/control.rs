@@ -7,6 +7,7 @@ use local::{
     Error,
     client::Client,
     load,
+    progress::Bar,
     redrive::{self, Redriven},
     suite,
 };
@@ -62,7 +63,7 @@ pub(crate) struct Load {
     /// For how long
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
-    /// The body of each post
+    /// The body of each post, `@FILE` for what a file holds, or `-` for standard input
     #[arg(long, default_value = "{}")]
     data: String,
     #[command(flatten)]
@@ -70,17 +71,21 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    pub(crate) async fn run(self) -> Result<ExitCode, Error> {
+    pub(crate) fn payload(&self) -> Result<String, Error> {
+        crate::payload(&self.data)
+    }
+
+    /// At `stop` it posts no more, and tells what has become of what it has posted.
+    pub(crate) async fn run(self, payload: String, stop: impl Future) -> Result<ExitCode, Error> {
+        let client = Client::new(&self.api.url)?;
+        if !client.is_there().await? {
+            return Err(Error::Unreachable(self.api.url));
+        }
         let length = Duration::from_secs(self.seconds);
-        let load = load::Load { rate: self.rate, length, payload: self.data, patience: Duration::from_secs(30) };
-        let bar = show::bar("posts");
-        bar.set_length(u64::from(load.rate) * self.seconds);
-        let seen = |answered, ended| {
-            bar.set_position(if ended == 0 { answered } else { ended });
-            bar.set_message(if ended == 0 { "posts are answered" } else { "workflows have ended" });
-        };
-        let report = load::run(&load, &Client::new(&self.api.url)?, seen).await?;
-        bar.finish_and_clear();
+        let load = load::Load { rate: self.rate, length, payload, patience: Duration::from_secs(30) };
+        let bar = Bar::default();
+        let report = load::run(&load, &client, |done, all, what| bar.at(done, all, what), stop).await;
+        drop(bar);
         let json = to_raw_value(&report).map_err(|error| Error::NotJson("the report".to_owned(), error))?;
         self.api.print(&json, || show::load(&report));
         Ok(if report.is_perfect() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -91,13 +96,10 @@ impl RedriveFailed {
     /// Ends at `stop` with the mapping switched off.
     pub(crate) async fn run(self, stop: impl Future) -> Result<ExitCode, Error> {
         let [_, lambda, sqs] = suite::ports(self.port)?.map(|port| format!("http://127.0.0.1:{port}"));
-        let bar = show::bar("requests");
-        let seen = |all, untried| {
-            bar.set_length(all);
-            bar.set_position(all.saturating_sub(untried));
-        };
+        let bar = Bar::default();
+        let seen = |all: u64, untried| bar.at(all.saturating_sub(untried), all, "requests are tried");
         let outcomes = redrive::failed(&lambda, &sqs, seen, stop).await?;
-        bar.finish_and_clear();
+        drop(bar);
         outcomes.iter().for_each(show::redriven);
         let is_done = outcomes.iter().all(Redriven::is_done);
         Ok(if is_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })

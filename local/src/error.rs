@@ -59,7 +59,7 @@ pub enum Error {
     #[error("{0}")]
     Api(String),
     /// No suite listens where the command looks for one.
-    #[error("no suite answers at {0}: start one with `cargo local up`, or say where it is with --port")]
+    #[error("no suite answers at {0}: start one with `cargo local up`, or say where it is with --url or --port")]
     Unreachable(String),
     /// A parameter was given for a suite that runs already.
     #[error("a suite runs at {0}, with parameters of its own: give them to its `cargo local up`, or use another --url")]

@@ -51,7 +51,7 @@ pub struct Report {
     pub accepted: u64,
     /// The other answers, and how often each came.
     pub refused: BTreeMap<String, u64>,
-    /// From a POST to its answer.
+    /// From a POST to its answer, of those that were accepted.
     pub answers: Times,
     /// How many workflows have ended with each status.
     pub ended: BTreeMap<String, u64>,
@@ -59,9 +59,40 @@ pub struct Report {
     pub workflows: Times,
     /// How many workflows have not ended, or are not to be found.
     pub missing: u64,
+    /// Why the last look at the list of workflows failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list_failed: Option<String>,
 }
 
+/// When a post was made, how long its answer took, and the workflow's id.
+type Answer = (Timestamp, Duration, Result<String, Error>);
+
 impl Report {
+    fn new() -> Self {
+        let (posted, rate, accepted, missing, refused, ended, list_failed) = Default::default();
+        let (answers, workflows) = (Times::new(), Times::new());
+        Self { posted, rate, accepted, refused, answers, ended, workflows, missing, list_failed }
+    }
+
+    /// Counts an answer, and gives back the workflow that is to be waited for.
+    fn answered(&mut self, (posted, took, answer): Answer) -> Option<(String, Timestamp)> {
+        match answer {
+            Ok(id) => {
+                self.accepted += 1;
+                self.answers.record(took);
+                Some((id, posted))
+            }
+            Err(error) => {
+                *self.refused.entry(error.to_string()).or_default() += 1;
+                None
+            }
+        }
+    }
+
+    fn answers(&self) -> u64 {
+        self.accepted + self.refused.values().sum::<u64>()
+    }
+
     /// Whether every post was accepted, and every workflow succeeded.
     #[must_use]
     pub fn is_perfect(&self) -> bool {
@@ -101,73 +132,64 @@ impl Serialize for Times {
     }
 }
 
-/// Carries the load out against the API of `client`, then waits for the workflows. `seen` is told how many posts are
-/// answered and how many workflows have ended.
-///
-/// # Errors
-/// The list of workflows cannot be had.
-pub async fn run(load: &Load, client: &Client, seen: impl Fn(u64, u64)) -> Result<Report, Error> {
+/// Carries the load out against the API of `client`, then waits for the workflows. `seen` is told how many posts or
+/// workflows, of how many, have come to be what. At `stop` it posts no more and waits no longer.
+pub async fn run(load: &Load, client: &Client, seen: impl Fn(u64, u64, &'static str), stop: impl Future) -> Report {
     let posts = u64::from(load.rate) * load.length.as_secs();
     let mut ticks = interval(Duration::from_secs(1) / load.rate.max(1));
     // Late ones are made up for, so that the rate is that which was asked for.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-    let begin = Instant::now();
-    let (mut answers, mut refused, mut waiting) = (Times::new(), BTreeMap::new(), HashMap::new());
-    let mut under_way = JoinSet::new();
-    let mut count = |answered| {
-        let (posted, took, answer): (Timestamp, Duration, Result<String, Error>) = answered;
-        answers.record(took);
-        match answer {
-            Ok(id) => drop(waiting.insert(id, posted)),
-            Err(error) => *refused.entry(error.to_string()).or_insert(0) += 1,
+    let (begin, mut is_stopped) = (Instant::now(), false);
+    tokio::pin!(stop);
+    let (mut waiting, mut under_way) = (HashMap::new(), JoinSet::new());
+    let mut report = Report::new();
+    while report.posted < posts && !is_stopped {
+        tokio::select! {
+            biased;
+            _ = &mut stop => is_stopped = true,
+            _ = ticks.tick() => {
+                let (client, payload) = (client.clone(), load.payload.clone());
+                under_way.spawn(async move {
+                    let (posted, start) = (Timestamp::now(), Instant::now());
+                    let answer = client.trigger(payload).await;
+                    (posted, start.elapsed(), answer)
+                });
+                report.posted += 1;
+            }
         }
-    };
-    let mut answered = 0;
-    for _ in 0..posts {
-        ticks.tick().await;
-        let (client, payload) = (client.clone(), load.payload.clone());
-        under_way.spawn(async move {
-            let (posted, start) = (Timestamp::now(), Instant::now());
-            let answer = client.trigger(payload).await;
-            (posted, start.elapsed(), answer)
-        });
         while let Some(Ok(answer)) = under_way.try_join_next() {
-            count(answer);
-            answered += 1;
+            waiting.extend(report.answered(answer));
         }
-        seen(answered, 0);
+        seen(report.answers(), posts, "posts are answered");
     }
-    // The last post has its time as well.
-    ticks.tick().await;
-    let took = begin.elapsed();
+    if !is_stopped {
+        // The last post has its time as well.
+        ticks.tick().await;
+    }
+    report.rate = f64::from(u32::try_from(report.posted).unwrap_or(u32::MAX)) / begin.elapsed().as_secs_f64();
     while let Some(Ok(answer)) = under_way.join_next().await {
-        count(answer);
-        answered += 1;
-        seen(answered, 0);
+        waiting.extend(report.answered(answer));
+        seen(report.answers(), posts, "posts are answered");
     }
-    let accepted = waiting.len() as u64;
-    let mut report = Report {
-        posted: posts,
-        rate: f64::from(load.rate) * load.length.as_secs_f64() / took.as_secs_f64(),
-        accepted,
-        refused,
-        answers,
-        ended: BTreeMap::new(),
-        workflows: Times::new(),
-        missing: 0,
-    };
     let mut last = Instant::now();
-    while !waiting.is_empty() && last.elapsed() < load.patience {
+    while !waiting.is_empty() {
         let before = waiting.len();
-        look(client, &mut waiting, &mut report).await?;
-        seen(posts, accepted - waiting.len() as u64);
+        // What fails now may not at the next look.
+        report.list_failed = look(client, &mut waiting, &mut report).await.err().map(|error| error.to_string());
+        seen(report.accepted - waiting.len() as u64, report.accepted, "workflows have ended");
         if waiting.len() < before {
             last = Instant::now();
         }
-        sleep(Duration::from_millis(500)).await;
+        if is_stopped || last.elapsed() >= load.patience {
+            break;
+        }
+        tokio::select! {
+            _ = &mut stop => is_stopped = true,
+            () = sleep(Duration::from_millis(500)) => {}
+        }
     }
     report.missing = waiting.len() as u64;
-    Ok(report)
+    report
 }
 
 /// Takes those that have ended out of `waiting`, and into the report.

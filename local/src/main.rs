@@ -9,7 +9,7 @@ use local::{
     Error, Options, Suite, bench,
     client::Client,
     lambda::{Invocation, Outcome},
-    progress::Progress,
+    progress::{Bar, Progress},
     scaling::Account,
     suite::project_of,
 };
@@ -146,8 +146,8 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode, Error> {
     // Input is read before the signals are ours: Ctrl-C ends the wait for standard input too.
     let is_up = matches!(command, Command::Up(_));
-    // It has something to put back, and ends by itself.
-    let ends_by_itself = matches!(command, Command::RedriveFailed(_));
+    // They have something to put back or to tell, and end by themselves.
+    let ends_by_itself = matches!(command, Command::RedriveFailed(_) | Command::Load(_));
     let work: Pin<Box<dyn Future<Output = Result<ExitCode, Error>>>> = match command {
         Command::Up(up) => Box::pin(up.run()),
         Command::Trigger(trigger) => {
@@ -158,7 +158,10 @@ fn run(command: Command) -> Result<ExitCode, Error> {
             let event = invoke.event()?;
             Box::pin(invoke.run(event))
         }
-        Command::Load(load) => Box::pin(load.run()),
+        Command::Load(load) => {
+            let payload = load.payload()?;
+            Box::pin(load.run(payload, told_to_stop()))
+        }
         Command::Bench(bench) => Box::pin(bench.run()),
         Command::List(list) => Box::pin(list.run()),
         Command::Show(one) => Box::pin(one.show()),
@@ -207,13 +210,7 @@ impl Up {
 
 impl Trigger {
     fn payload(&self) -> Result<String, Error> {
-        match self.data.as_str() {
-            "-" => read(Path::new("-")),
-            data => match data.strip_prefix('@') {
-                Some(file) => read(Path::new(file)),
-                None => Ok(data.to_owned()),
-            },
-        }
+        payload(&self.data)
     }
 
     async fn run(self, payload: String) -> Result<ExitCode, Error> {
@@ -280,13 +277,13 @@ impl Bench {
             starts: self.starts,
             calls: self.calls,
         };
-        let bar = show::bar("rounds of starts");
-        bar.set_length(u64::from(bench.starts));
-        let report = bench::run(&bench, || bar.inc(1)).await?;
-        bar.finish_and_clear();
-        if let Some(file) = self.svg {
-            fs::write(&file, report.plot()?).map_err(|error| Error::Unwritable(file, error))?;
+        if let Some(file) = &self.svg {
+            // A path that cannot be written is told before anything is measured.
+            fs::File::create(file).map_err(|error| Error::Unwritable(file.clone(), error))?;
         }
+        let (bar, rounds) = (Bar::default(), u64::from(bench.starts));
+        let report = bench::run(&bench, |round| bar.at(round, rounds, "rounds of starts")).await?;
+        drop(bar);
         if self.json {
             println!(
                 "{}",
@@ -294,6 +291,9 @@ impl Bench {
             );
         } else {
             anstream::print!("{}", report.text());
+        }
+        if let Some(file) = self.svg {
+            fs::write(&file, report.plot()?).map_err(|error| Error::Unwritable(file, error))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -323,6 +323,15 @@ impl Parameters {
 fn parameter(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// What `--data` says: itself, `@FILE`, or `-`.
+fn payload(data: &str) -> Result<String, Error> {
+    match data.strip_prefix('@') {
+        Some(file) => read(Path::new(file)),
+        None if data == "-" => read(Path::new("-")),
+        None => Ok(data.to_owned()),
+    }
 }
 
 /// The text of a file, or of standard input for `-`.

@@ -1,7 +1,8 @@
-//! Telling a person what is going on: a spinner on a terminal, plain lines elsewhere, both on standard error.
+//! Telling a person what is going on: a spinner or a bar on a terminal, plain lines elsewhere, all on standard error.
 
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
+    cell::RefCell,
     io::{IsTerminal, stderr},
     time::Duration,
 };
@@ -51,6 +52,48 @@ impl Step {
 impl Drop for Step {
     fn drop(&mut self) {
         if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A piece of work whose parts are counted: a bar on a terminal, a line for each tenth elsewhere. Ends when dropped.
+#[derive(Debug)]
+pub struct Bar {
+    bar: Option<ProgressBar>,
+    told: RefCell<String>,
+}
+
+impl Default for Bar {
+    fn default() -> Self {
+        // As above, a constant.
+        let style = ProgressStyle::with_template("{bar:40.cyan} {pos} of {len} {msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = stderr().is_terminal().then(|| ProgressBar::new(0).with_style(style));
+        Self { bar, told: RefCell::default() }
+    }
+}
+
+impl Bar {
+    /// Tells that so many parts, of so many, have come to be `what`.
+    pub fn at(&self, done: u64, all: u64, what: &'static str) {
+        let Some(bar) = &self.bar else {
+            let tenth = format!("{what} {}", done * 10 / all.max(1));
+            if *self.told.borrow() != tenth {
+                eprintln!("{done} of {all} {what}");
+                self.told.replace(tenth);
+            }
+            return;
+        };
+        bar.set_length(all);
+        bar.set_message(what);
+        bar.set_position(done);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
     }

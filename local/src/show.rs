@@ -111,13 +111,6 @@ pub(crate) fn done(id: &str, what: &str) {
     anstream::println!("workflow {} {what}", id.bold());
 }
 
-/// A progress bar on a terminal, nothing elsewhere.
-pub(crate) fn bar(what: &str) -> ProgressBar {
-    // A constant template, as in `progress`.
-    let style = ProgressStyle::with_template("{bar:40.cyan} {pos} of {len} {msg}");
-    ProgressBar::new(0).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what.to_owned())
-}
-
 /// What became of the requests in an on-failure queue.
 pub(crate) fn redriven(redriven: &Redriven) {
     let Redriven { queue, started, failed, hidden, was_on } = redriven;
@@ -147,7 +140,9 @@ pub(crate) fn load(report: &Report) {
         format!("p50 {} ms, p90 {} ms, p99 {} ms, at most {} ms", of(50.0), of(90.0), of(99.0), times.max())
     };
     anstream::println!("{} at {rate:.1} a second, {accepted} accepted", format!("{posted} posts").bold());
-    println!("  to the answer            {}", times(answers));
+    if *accepted > 0 {
+        println!("  to the answer            {}", times(answers));
+    }
     for (refusal, count) in &report.refused {
         anstream::println!("  {} {refusal}", format!("{count} times:").red());
     }
@@ -156,6 +151,9 @@ pub(crate) fn load(report: &Report) {
     }
     for (status, count) in &report.ended {
         anstream::println!("  {count} {}", status.color(colour_of(status)));
+    }
+    if let Some(error) = &report.list_failed {
+        anstream::println!("  {} {error}", "the workflows could not be listed:".red());
     }
     let missing = format!("{missing} missing");
     anstream::println!(

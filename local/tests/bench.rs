@@ -17,7 +17,7 @@ fn bench(functions: &[&str]) -> Bench {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_function_is_measured_beside_one_that_does_nothing() {
     let rounds = Cell::new(0);
-    let report = bench::run(&bench(&[]), || rounds.set(rounds.get() + 1)).await.expect("a report");
+    let report = bench::run(&bench(&[]), |round| rounds.set(rounds.get() + round)).await.expect("a report");
     assert_eq!(rounds.get(), 3);
     let names: Vec<_> = report.functions.iter().map(|measured| measured.name.as_str()).collect();
     assert_eq!(names[0], "empty");
@@ -51,6 +51,6 @@ async fn each_function_is_measured_beside_one_that_does_nothing() {
 
 #[tokio::test]
 async fn a_function_that_is_not_there_is_named() {
-    let error = bench::run(&bench(&["Task9Function"]), || {}).await.expect_err("an error");
+    let error = bench::run(&bench(&["Task9Function"]), |_| {}).await.expect_err("an error");
     assert!(matches!(error, Error::UnknownFunction(ref name, _) if name == "Task9Function"), "{error}");
 }

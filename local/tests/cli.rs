@@ -170,6 +170,14 @@ fn what_the_api_refuses_ends_with_its_reason() {
 }
 
 #[test]
+fn a_load_asks_first_whether_there_is_a_suite() {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let arguments = ["load", "--seconds", "3600", "--url", &format!("http://{free}")];
+    let error = error_line(&local(&project(), "marker-load", &arguments).output().expect("runs"));
+    assert!(error.contains("cargo local up") && error.contains("--url"), "{error}");
+}
+
+#[test]
 fn invoke_prints_the_functions_answer() {
     let event = "functions/task1/events/step.json";
     let answer = |function: &str, event: &str| {

@@ -1,4 +1,5 @@
-//! The function that does nothing, on one thread as those of the suite: what nobody can be faster than.
+//! The function that does nothing, on one thread as those of the suite, and logs as `lambda_runtime` does by itself: what
+//! a function starts from.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn, tracing};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! What a process has taken of the machine, as Linux tells it.
 
 use crate::Error;
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, io::ErrorKind, path::PathBuf, thread, time::Duration};
 
 /// A process that runs.
 pub(super) struct Process(PathBuf);
@@ -20,7 +20,11 @@ impl Process {
         let mut nanos = 0;
         for thread in fs::read_dir(&threads).map_err(unreadable)? {
             let path = thread.map_err(unreadable)?.path().join("schedstat");
-            let text = read(&path)?;
+            let text = match fs::read_to_string(&path) {
+                // The thread has ended since the folder was read.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                text => text.map_err(|error| Error::Unreadable(path.clone(), error))?,
+            };
             nanos += number(&text).ok_or_else(|| Error::Bench(format!("{} has no number", path.display())))?;
         }
         Ok(Duration::from_nanos(nanos))

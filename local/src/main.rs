@@ -278,8 +278,12 @@ impl Bench {
             calls: self.calls,
         };
         if let Some(file) = &self.svg {
-            // A path that cannot be written is told before anything is measured.
-            fs::File::create(file).map_err(|error| Error::Unwritable(file.clone(), error))?;
+            // A path that cannot be written is told before anything is measured. What is there stays until then.
+            fs::OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(file)
+                .map_err(|error| Error::Unwritable(file.clone(), error))?;
         }
         let (bar, rounds) = (Bar::default(), u64::from(bench.starts));
         let report = bench::run(&bench, |round| bar.at(round, rounds, "rounds of starts")).await?;

@@ -8,11 +8,12 @@ use shared::{
 };
 use std::{
     fs,
+    future::pending,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use task2::Delivery;
 use tempfile::TempDir;
@@ -26,11 +27,12 @@ use tokio_rustls::{
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
 };
 
-/// What the receiver does with a connection that is open.
+/// What the receiver does with its first connection: `Closes` once it is open, `Hangs` before TLS is there.
 #[derive(Clone, Copy, PartialEq)]
 enum First {
     Serves,
     Closes,
+    Hangs,
 }
 
 /// A receiver for one test: its URL, a file with its authority's certificate, and how many connections it has had.
@@ -89,6 +91,9 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, connections: Arc<AtomicU
     while let Ok((tcp, _)) = listener.accept().await {
         let (tls, is_first) = (tls.clone(), connections.fetch_add(1, Ordering::Relaxed) == 0);
         tokio::spawn(async move {
+            if is_first && first == First::Hangs {
+                pending::<()>().await;
+            }
             // A client that does not trust the certificate ends the handshake.
             let Ok(mut connection) = tls.accept(tcp).await else { return };
             if is_first && first == First::Closes {
@@ -131,6 +136,17 @@ async fn a_connection_that_was_closed_since_init_is_not_used() {
     let delivery = receiver.delivery(Some(&receiver.authority));
     delivery.connect().await;
     sleep(Duration::from_millis(100)).await;
+    assert_eq!(deliver(&delivery).await, Ok(()));
+    assert_eq!(receiver.connections(), 2);
+}
+
+#[tokio::test]
+async fn init_waits_no_longer_than_a_second_for_a_receiver_that_hangs() {
+    let receiver = Receiver::start(First::Hangs).await;
+    let delivery = receiver.delivery(Some(&receiver.authority));
+    let start = Instant::now();
+    delivery.connect().await;
+    assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
     assert_eq!(deliver(&delivery).await, Ok(()));
     assert_eq!(receiver.connections(), 2);
 }

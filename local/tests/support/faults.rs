@@ -58,6 +58,11 @@ pub(crate) struct Faults {
     injected: Mutex<BTreeMap<String, [u32; COLUMNS.len()]>>,
 }
 
+/// Whether an operation is of Lambda's, and not of Step Functions'.
+pub(crate) fn is_lambdas(operation: &str) -> bool {
+    matches!(operation, "invocations" | "DryRun")
+}
+
 impl Faults {
     /// `percent` of all calls go wrong, chosen by `seed`.
     pub(crate) fn new(seed: u64, percent: u64) -> Self {
@@ -80,7 +85,7 @@ impl Faults {
             *nth += 1;
             *nth
         };
-        let fault = if self.is_out.load(Ordering::Relaxed) && operation != "invocations" {
+        let fault = if self.is_out.load(Ordering::Relaxed) && !is_lambdas(operation) {
             Some(Fault::Broken)
         } else {
             self.decide(operation, subject, nth)

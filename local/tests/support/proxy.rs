@@ -1,6 +1,6 @@
 //! A proxy between functions and AWS: counts the calls, holds them up, and makes them go wrong.
 
-use super::faults::{Fault, Faults};
+use super::faults::{Fault, Faults, is_lambdas};
 use axum::{
     body::{Body, Bytes, to_bytes},
     http::{Request, Response},
@@ -98,8 +98,13 @@ impl Inner {
     async fn answer(self: Arc<Self>, caller: SocketAddr, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
         let body = to_bytes(Body::new(body), usize::MAX).await.map_err(io::Error::other)?;
-        let operation = parts.headers.get("x-amz-target").and_then(|target| target.to_str().ok());
-        let operation = operation.unwrap_or(parts.uri.path()).rsplit(['.', '/']).next().unwrap_or_default().to_owned();
+        let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok());
+        let operation = match header("x-amz-invocation-type") {
+            // It changes nothing, and a function that is killed in its init keeps a suite from starting.
+            Some("DryRun") => "DryRun",
+            _ => header("x-amz-target").unwrap_or(parts.uri.path()).rsplit(['.', '/']).next().unwrap_or_default(),
+        };
+        let operation = operation.to_owned();
         self.calls.lock().expect("not poisoned").push(operation.clone());
         let fault = self.faults.as_ref().and_then(|faults| faults.next(&operation, &self.subject(&operation, &body)));
         let request = Request::from_parts(parts, named(&operation, body));
@@ -108,7 +113,7 @@ impl Inner {
                 tokio::time::sleep(self.delay).await;
                 self.forward(&request, Duration::ZERO).await
             }
-            Some(Fault::Throttled) if operation == "invocations" => {
+            Some(Fault::Throttled) if is_lambdas(&operation) => {
                 Ok(refused(429, "TooManyRequestsException", "Rate exceeded"))
             }
             Some(Fault::Throttled) => Ok(refused(400, "ThrottlingException", "Rate exceeded")),

@@ -13,7 +13,7 @@ use local::{
     scaling::Account,
     suite::project_of,
 };
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 use std::{
     env, fs,
     io::Read,
@@ -289,10 +289,7 @@ impl Bench {
         let report = bench::run(&bench, |round| bar.at(round, rounds, "rounds of starts")).await?;
         drop(bar);
         if self.json {
-            println!(
-                "{}",
-                serde_json::to_string(&report).map_err(|error| Error::NotJson("the report".to_owned(), error))?
-            );
+            show::json(&to_raw_value(&report).map_err(|error| Error::NotJson("the report".to_owned(), error))?);
         } else {
             anstream::print!("{}", report.text());
         }

@@ -1,6 +1,6 @@
-//! Deliveries over TLS, to a receiver with a certificate of an authority that is made for the test.
+//! Deliveries over TLS, to a receiver with a certificate that is made for the test and stands for its own authority.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{CertifiedKey, generate_simple_self_signed};
 use serde_json::value::RawValue;
 use shared::{
     settings::{SINK_URL, WEBHOOK_SECRET},
@@ -35,10 +35,10 @@ enum First {
     Hangs,
 }
 
-/// A receiver for one test: its URL, a file with its authority's certificate, and how many connections it has had.
+/// A receiver for one test: its URL, a file with its certificate, and how many connections it has had.
 struct Receiver {
     url: String,
-    authority: String,
+    certificate: String,
     connections: Arc<AtomicUsize>,
     _folder: TempDir,
 }
@@ -46,30 +46,22 @@ struct Receiver {
 impl Receiver {
     /// Starts a receiver that accepts each event; `first` is what happens to the first connection.
     async fn start(first: First) -> Self {
-        let mut authority = CertificateParams::default();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority =
-            CertifiedIssuer::self_signed(authority, KeyPair::generate().expect("a key")).expect("an authority");
-        let key = KeyPair::generate().expect("a key");
-        let certificate = CertificateParams::new(["localhost".to_owned()]).expect("a name");
-        let certificate = certificate.signed_by(&key, &authority).expect("a certificate");
+        let CertifiedKey { cert, signing_key } = generate_simple_self_signed(["localhost".to_owned()]).expect("a key");
+        let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("a key");
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
             .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-            )
+            .with_single_cert(vec![cert.der().clone()], key)
             .expect("a certificate");
         let folder = TempDir::new().expect("a folder");
-        let file = folder.path().join("authority.pem");
-        fs::write(&file, authority.pem()).expect("a file");
+        let file = folder.path().join("certificate.pem");
+        fs::write(&file, cert.pem()).expect("a file");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("https://localhost:{}/events", listener.local_addr().expect("an address").port());
         let connections = Arc::new(AtomicUsize::new(0));
         tokio::spawn(serve(listener, TlsAcceptor::from(Arc::new(config)), Arc::clone(&connections), first));
-        Self { url, authority: file.display().to_string(), connections, _folder: folder }
+        Self { url, certificate: file.display().to_string(), connections, _folder: folder }
     }
 
     fn delivery(&self, trusted: Option<&str>) -> Delivery {
@@ -120,7 +112,7 @@ async fn deliver(delivery: &Delivery) -> Result<(), String> {
 #[tokio::test]
 async fn the_first_event_finds_the_connection_open() {
     let receiver = Receiver::start(First::Serves).await;
-    let delivery = receiver.delivery(Some(&receiver.authority));
+    let delivery = receiver.delivery(Some(&receiver.certificate));
     assert_eq!(receiver.connections(), 0);
     delivery.connect().await;
     assert_eq!(receiver.connections(), 1);
@@ -133,7 +125,7 @@ async fn the_first_event_finds_the_connection_open() {
 #[tokio::test]
 async fn a_connection_that_was_closed_since_init_is_not_used() {
     let receiver = Receiver::start(First::Closes).await;
-    let delivery = receiver.delivery(Some(&receiver.authority));
+    let delivery = receiver.delivery(Some(&receiver.certificate));
     delivery.connect().await;
     sleep(Duration::from_millis(100)).await;
     assert_eq!(deliver(&delivery).await, Ok(()));
@@ -143,7 +135,7 @@ async fn a_connection_that_was_closed_since_init_is_not_used() {
 #[tokio::test]
 async fn init_waits_no_longer_than_a_second_for_a_receiver_that_hangs() {
     let receiver = Receiver::start(First::Hangs).await;
-    let delivery = receiver.delivery(Some(&receiver.authority));
+    let delivery = receiver.delivery(Some(&receiver.certificate));
     let start = Instant::now();
     delivery.connect().await;
     assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&start.elapsed()), "{:?}", start.elapsed());
@@ -155,7 +147,7 @@ async fn init_waits_no_longer_than_a_second_for_a_receiver_that_hangs() {
 async fn a_receiver_that_nobody_vouches_for_gets_nothing() {
     let receiver = Receiver::start(First::Serves).await;
     let other = Receiver::start(First::Serves).await;
-    for trusted in [None, Some(other.authority.as_str())] {
+    for trusted in [None, Some(other.certificate.as_str())] {
         let delivery = receiver.delivery(trusted);
         delivery.connect().await;
         let error = deliver(&delivery).await.expect_err("not trusted");

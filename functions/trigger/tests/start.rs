@@ -4,7 +4,7 @@ mod support;
 
 use aws_sdk_sfn::{
     Client, Config,
-    config::{Region, SharedHttpClient, retry::RetryConfig},
+    config::{Region, retry::RetryConfig},
     operation::{
         describe_execution::DescribeExecutionError,
         describe_state_machine::DescribeStateMachineError,
@@ -29,12 +29,25 @@ use std::{
 use support::{ACCEPTED, ID, PAYLOAD, REQUEST_ID, arn, described, event, page, refused, started, taken, trigger};
 use trigger::{StateMachine, Trigger, TriggerError};
 
-/// The client that the function has.
-fn http_client() -> SharedHttpClient {
-    aws::http_client(&Connector::new(|_| None, Duration::from_secs(1)).expect("certificates"))
+const DIRECT: &str = include_str!("../events/direct.json");
+
+/// A client of a Step Functions at `url`, by the HTTP client that the function has.
+fn client(url: String) -> Client {
+    let connector = Connector::new(|_| None, Duration::from_secs(1)).expect("certificates");
+    let config = Config::builder()
+        .behavior_version_latest()
+        .endpoint_url(url)
+        .http_client(aws::http_client(&connector))
+        .region(Region::from_static("us-east-1"))
+        .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
+        .with_test_defaults();
+    Client::from_conf(config.build())
 }
 
-const DIRECT: &str = include_str!("../events/direct.json");
+/// Where `listener` is.
+fn url(listener: &TcpListener) -> String {
+    format!("http://{}", listener.local_addr().expect("an address"))
+}
 
 fn gone() -> StartExecutionError {
     StartExecutionError::StateMachineDoesNotExist(StateMachineDoesNotExist::builder().build())
@@ -89,16 +102,9 @@ async fn init_looks_at_a_known_state_machine_and_lists_none() {
 async fn init_waits_no_longer_than_a_second_for_an_aws_that_hangs() {
     // It takes connections, and nothing more.
     let hangs = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    let config = Config::builder()
-        .behavior_version_latest()
-        .region(Region::new("us-east-1"))
-        .with_test_defaults()
-        .http_client(http_client())
-        .endpoint_url(format!("http://{}", hangs.local_addr().expect("an address")))
-        .build();
     let machine = StateMachine::Named("orchestration-dev".to_owned());
     let begin = SystemTime::now();
-    Trigger::new(Client::from_conf(config), machine, None).connect().await;
+    Trigger::new(client(url(&hangs)), machine, None).connect().await;
     let took = begin.elapsed().expect("a time");
     assert!((Duration::from_millis(900)..Duration::from_secs(3)).contains(&took), "{took:?}");
 }
@@ -234,13 +240,8 @@ async fn an_error_names_what_failed_and_quotes_nothing() {
 #[tokio::test]
 async fn what_takes_too_long_ends_before_the_deadline() {
     let takes_and_never_answers = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let config = Config::builder()
-        .behavior_version_latest()
-        .endpoint_url(format!("http://{}", takes_and_never_answers.local_addr().expect("an address")))
-        .http_client(http_client())
-        .region(Region::from_static("us-east-1"))
-        .with_test_defaults();
-    let trigger = Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")), None);
+    let client = client(url(&takes_and_never_answers));
+    let trigger = Trigger::new(client, StateMachine::Arn(arn("orchestration-dev")), None);
     let mut event = event(ACCEPTED);
     let deadline = SystemTime::now() + Duration::from_secs(1);
     let millis = deadline.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis();
@@ -252,7 +253,7 @@ async fn what_takes_too_long_ends_before_the_deadline() {
 /// Serves `answers`, one for each request, and tells over which connection each of them came.
 fn answering(answers: &'static [&str]) -> (String, mpsc::Receiver<usize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let url = url(&listener);
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
         let mut answers = answers.iter();
@@ -280,15 +281,7 @@ async fn what_a_sick_machine_of_awss_answers_is_asked_again_over_another_connect
     for (answers, connections) in [(&[SICK, STARTED], [0, 1]), (&["", STARTED], [0, 1]), (&[STARTED, STARTED], [0, 0])]
     {
         let (url, told) = answering(answers);
-        let config = Config::builder()
-            .behavior_version_latest()
-            .endpoint_url(url)
-            .http_client(http_client())
-            .region(Region::from_static("us-east-1"))
-            .retry_config(RetryConfig::standard().with_initial_backoff(Duration::from_millis(1)))
-            .with_test_defaults();
-        let trigger =
-            Trigger::new(Client::from_conf(config.build()), StateMachine::Arn(arn("orchestration-dev")), None);
+        let trigger = Trigger::new(client(url), StateMachine::Arn(arn("orchestration-dev")), None);
         trigger.handle(event(ACCEPTED)).await.expect("started");
         if connections == [0, 0] {
             trigger.handle(event(ACCEPTED)).await.expect("started");

@@ -5,7 +5,7 @@ use crate::{ACCOUNT, Error, REGION, suite};
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderMap, StatusCode},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use axum_server::{
@@ -86,7 +86,7 @@ async fn answer(request: Request) -> Response {
     let (parts, body) = request.into_parts();
     // Read to its end, so that the connection serves the next call too.
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap_or_default();
-    let header = |name| of(&parts.headers, name);
+    let header = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if let Some(operation) = header("x-amz-target").strip_prefix("AWSStepFunctions.") {
         return step_functions(operation, &serde_json::from_slice(&body).unwrap_or_default());
     }
@@ -95,10 +95,6 @@ async fn answer(request: Request) -> Response {
         "Event" => StatusCode::ACCEPTED.into_response(),
         _ => StatusCode::OK.into_response(),
     }
-}
-
-fn of<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
 fn step_functions(operation: &str, request: &Value) -> Response {
